@@ -1,0 +1,6 @@
+"""`python -m topwork` is `topwork`."""
+
+from topwork.cli.main import run
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,1 @@
+"""Image in, vector out: pretrained networks without their classification layers, frozen."""

@@ -1,0 +1,112 @@
+"""A backbone ready for use: which network, which weights, which input size and pooling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from topwork.backbones.cards import Card, find_card
+from topwork.backbones.conversion import Job, convert
+from topwork.backbones.network import NETWORK_VERSION, NetworkSpec
+from topwork.backbones.weights import BackboneWeights, resolve_weights
+from topwork.errors import OptionError
+from topwork.files import atomic_folder, cache_dir, fingerprint
+from topwork.progress import Reporter
+from topwork.types import Pooling, Precision
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen pretrained network without its classification layers: image in, D features out.
+
+    Attributes:
+        card: facts about the network.
+        weights: its weights.
+        size: the side of the square it sees, in pixels.
+        pooling: 'avg' or 'max' over the last feature map, or 'flatten' for all of it.
+        precision: of its arithmetic.
+    """
+
+    card: Card
+    weights: BackboneWeights
+    size: int
+    pooling: Pooling = "avg"
+    precision: Precision = "f32"
+
+    @property
+    def name(self) -> str:
+        """The network's name."""
+        return self.card.name
+
+    @property
+    def spec(self) -> NetworkSpec:
+        """What building it takes."""
+        return NetworkSpec(self.card.keras_name, self.card.preprocessing.name, self.size, self.pooling)
+
+    def facts(self) -> dict[str, Any]:
+        """All that its features depend on, but for the image."""
+        return {
+            "backbone": self.card.name,
+            "network": NETWORK_VERSION,
+            "weights": self.weights.digest,
+            "preprocessing": self.card.preprocessing.facts(),
+            "size": self.size,
+            "pooling": self.pooling,
+            "precision": self.precision,
+        }
+
+    def graph(self) -> Path:
+        """The OpenVINO graph, made when it is first asked for and kept: a file ending in `.xml`.
+
+        Raises:
+            WeightsError: the weights do not fit the network.
+        """
+        facts = {key: value for key, value in self.facts().items() if key != "precision"}
+        spec = replace(self.spec, channels_first=self.card.channels_first)
+        folder = cache_dir() / "graphs" / f"{self.card.name}-{self.size}-{self.pooling}-{fingerprint(facts)}"
+        if not folder.exists():
+            with atomic_folder(folder, replace=False) as staging:  # another run may have been quicker
+                convert(Job(spec, str(self.weights.tensors), graph_out=str(staging / "graph.xml")))
+        return folder / "graph.xml"
+
+
+def load_backbone(
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    size: int | None = None,
+    pooling: Pooling = "avg",
+    precision: Precision = "f32",
+    seed: int = 0,
+    offline: bool = False,
+    reporter: Reporter | None = None,
+) -> Backbone:
+    """A backbone by name; its weights are found or fetched, and nothing is computed yet.
+
+    Args:
+        name: such as 'densenet121'; `topwork backbones` lists them.
+        weights: 'imagenet', 'random', or a file in Keras's format or as safetensors. None means the network's own
+            pretrained weights.
+        size: the side of the square it sees, in pixels; None means the size it was trained on. Smaller is faster;
+            a frozen network sees best near its own size.
+        pooling: 'avg' (D numbers an image), 'max' (D), or 'flatten' (D times the last map's height and width:
+            50,000 and more at 224 pixels).
+        precision: 'f32', or 'bf16' where the processor has it: faster, and with some networks less exact.
+        seed: of random weights.
+        offline: never use the network.
+        reporter: hears of downloads and warnings.
+
+    Raises:
+        UnknownNameError: no such network.
+        OptionError: a size below the network's smallest, or an unknown pooling or precision.
+        WeightsError: the weights are missing, cut short, or of another network.
+        DownloadError: they could not be fetched.
+    """
+    card = find_card(name)
+    for what, value, allowed in (("pooling", pooling, Pooling), ("precision", precision, Precision)):
+        if value not in get_args(allowed):
+            raise OptionError(f"Expected {what} to be one of {', '.join(get_args(allowed))}; got {value!r}.")
+    checked_size = card.checked_size(size)
+    found = resolve_weights(card, weights, seed=seed, offline=offline, reporter=reporter or Reporter())
+    return Backbone(card, found, checked_size, pooling, precision)

@@ -1,0 +1,128 @@
+"""The table of networks: one card of facts each, kept in `cards.csv` beside this file."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from topwork.backbones.preprocessing import PREPROCESSING, Preprocessing
+from topwork.errors import OptionError, UnknownNameError, did_you_mean
+
+STARTER = "starter"
+COURSE = (
+    *("inception_v3", "resnet50", "resnet101", "resnet152", "resnet50v2", "resnet101v2", "resnet152v2"),
+    *("inception_resnet_v2", "densenet121", "densenet169", "densenet201"),
+)
+"""The eleven networks of the course that Topwork grew from."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """Facts about one backbone.
+
+    Attributes:
+        name: what the user types, such as 'resnet50v2'.
+        keras_name: its name in `keras.applications`; empty for the starter, which is Topwork's own.
+        input_size: the side of the square image it was trained on, in pixels.
+        smallest_size: the smallest side it accepts.
+        preprocessing: how it wants its pixels.
+        channels_first: whether Keras can lay its maps out channels first, which OpenVINO runs up to twice as fast.
+        n_features: D, the width of its pooled features.
+        parameters: the number of its weights, without the classification layers.
+        top1: ImageNet top-1 accuracy of the whole network in percent, as Keras publishes it; None if it doesn't.
+        top5: the same for top-5.
+        weights_url: where its pretrained weights are fetched from; empty where they come with Topwork.
+        weights_file: the file's name.
+        weights_hash: its checksum as Keras publishes it: MD5, SHA-256, or empty where Keras has none.
+        paper: arXiv id.
+        licence: of the weights.
+    """
+
+    name: str
+    keras_name: str
+    input_size: int
+    smallest_size: int
+    preprocessing: Preprocessing
+    channels_first: bool
+    n_features: int
+    parameters: int
+    top1: float | None
+    top5: float | None
+    weights_url: str
+    weights_file: str
+    weights_hash: str
+    paper: str
+    licence: str
+
+    @property
+    def megabytes(self) -> float:
+        """The size of the weights in float32, in MB (1e6 bytes)."""
+        return self.parameters * 4 / 1e6
+
+    @property
+    def ships(self) -> bool:
+        """Whether its weights come with Topwork, so that it needs no download."""
+        return not self.weights_url
+
+    def checked_size(self, size: int | None) -> int:
+        """`size`, or the network's own where it is None.
+
+        Raises:
+            OptionError: smaller than the network can take.
+        """
+        if size is None:
+            return self.input_size
+        if size < self.smallest_size:
+            raise OptionError(
+                f"{self.name} can't take {size}-pixel images: below {self.smallest_size} pixels nothing is left after "
+                f"its strides. Use --size {self.smallest_size} or more; it was trained at {self.input_size}."
+            )
+        return size
+
+
+@cache
+def cards() -> dict[str, Card]:
+    """All cards by name, in the table's order."""
+    text = resources.files(__package__).joinpath("cards.csv").read_text("utf-8")
+    return {row["name"]: _card(row) for row in csv.DictReader(text.splitlines())}
+
+
+def find_card(name: str) -> Card:
+    """The card of a network, however its name is spelt: 'DenseNet121', 'resnet50_v2', 'InceptionV3'.
+
+    Raises:
+        UnknownNameError: no such network.
+    """
+    by_plain_name = {_plain(card): card for card in cards()}
+    found = by_plain_name.get(_plain(name))
+    if found is None:
+        raise UnknownNameError(
+            f"Unknown backbone {name!r}.{did_you_mean(name.lower(), cards())} `topwork backbones` lists them all."
+        )
+    return cards()[found]
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _card(row: dict[str, str]) -> Card:
+    return Card(
+        name=row["name"],
+        keras_name=row["keras_name"],
+        input_size=int(row["input_size"]),
+        smallest_size=int(row["smallest_size"]),
+        preprocessing=PREPROCESSING[row["preprocessing"]],
+        channels_first=row["channels_first"] == "yes",
+        n_features=int(row["n_features"]),
+        parameters=int(row["parameters"]),
+        top1=float(row["top1"]) if row["top1"] else None,
+        top5=float(row["top5"]) if row["top5"] else None,
+        weights_url=row["weights_url"],
+        weights_file=row["weights_file"],
+        weights_hash=row["weights_hash"],
+        paper=row["paper"],
+        licence=row["licence"],
+    )

@@ -1,0 +1,126 @@
+"""Building the network in a child process on Keras's OpenVINO backend: weights in, tensors and a graph out.
+
+Building takes about a second there, where JAX takes 2 to 27, and the parent keeps its own Keras backend, or none.
+Run as a module, this file is the child.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from topwork.backbones.network import NetworkSpec
+from topwork.errors import StorageError, WeightsError
+from topwork.openvino_door import silence_telemetry
+
+
+@dataclass(frozen=True)
+class Job:
+    """One conversion.
+
+    Attributes:
+        spec: which network.
+        weights: a `.h5`, `.weights.h5` or `.safetensors` file, or '' for random ones from `seed`.
+        seed: of the random weights.
+        tensors_out: where the weights go as safetensors; '' for nowhere.
+        graph_out: where the OpenVINO graph goes, ending in `.xml`; '' for nowhere.
+    """
+
+    spec: NetworkSpec
+    weights: str
+    seed: int = 0
+    tensors_out: str = ""
+    graph_out: str = ""
+
+
+def convert(job: Job) -> None:
+    """Run `job` in a child process, and wait for it.
+
+    Raises:
+        WeightsError: the weights do not fit the network, or the child failed.
+        StorageError: what it makes can't be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="topwork-") as folder:
+        answer = Path(folder) / "answer.json"
+        # -P: a keras.py in the current folder must not be imported
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "topwork.backbones.conversion",
+            json.dumps(asdict(job)),
+            str(answer),
+        ]
+        environment = {**os.environ, "KERAS_BACKEND": "openvino"}
+        child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if child.returncode == 0:
+            return
+        if not answer.exists():
+            last = (child.stderr.strip().splitlines() or ["no message"])[-1]
+            raise WeightsError(f"Building {job.spec.keras_name} failed (exit status {child.returncode}): {last}")
+        error = json.loads(answer.read_text("utf-8"))
+        raise StorageError(error["message"]) if error["kind"] == "storage" else WeightsError(error["message"])
+
+
+def _child(job: Job) -> None:
+    silence_telemetry()
+    import keras
+
+    from topwork.backbones.network import assign_tensors, build_base, build_network, read_tensors
+
+    keras.utils.set_random_seed(job.seed)
+    keras.config.set_image_data_format("channels_first" if job.spec.channels_first else "channels_last")
+    from_keras_file = job.weights.endswith(".h5")
+    base = _load_keras_weights(job) if from_keras_file else build_base(job.spec)
+    if job.weights and not from_keras_file:
+        assign_tensors(base, Path(job.weights))
+    if job.tensors_out:
+        from safetensors.numpy import save_file
+
+        save_file(read_tensors(base), job.tensors_out)
+    if job.graph_out:
+        import numpy as np
+
+        network = build_network(job.spec, base)
+        network(np.zeros((1, job.spec.size, job.spec.size, 3), np.uint8))  # export wants a model called once
+        network.export(job.graph_out, format="openvino", verbose=False)
+
+
+def _load_keras_weights(job: Job) -> object:
+    """The network with the weights of a Keras file; whatever is wrong with the file is said in one line."""
+    from topwork.backbones.network import build_base
+
+    try:
+        return build_base(job.spec, job.weights)
+    except (OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise WeightsError(
+            f"{job.weights!r} can't be used as weights of {job.spec.keras_name} without its classification layers "
+            f"(include_top=False): {reason}. Is the file whole, and of this network?"
+        ) from error
+
+
+def main() -> None:
+    """Do the job in `sys.argv[1]`; on failure write what happened to the file in `sys.argv[2]`."""
+    facts = json.loads(sys.argv[1])
+    job = Job(**{**facts, "spec": NetworkSpec(**facts["spec"])})
+    try:
+        _child(job)
+    except WeightsError as error:
+        _fail("weights", str(error))
+    except OSError as error:
+        _fail("storage", f"Building {job.spec.keras_name} failed: {error}. Is the disk full?")
+
+
+def _fail(kind: str, message: str) -> None:
+    Path(sys.argv[2]).write_text(json.dumps({"kind": kind, "message": message}), "utf-8")
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""What runs a backbone: OpenVINO on the processor, Keras on JAX on an accelerator; one contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal, Protocol, TypeAlias, TypeVar
+
+from topwork.backbones.backbone import Backbone
+from topwork.errors import OptionError
+from topwork.keras_door import has_accelerator
+from topwork.types import FloatArray, ImageArray
+
+Device: TypeAlias = Literal["auto", "cpu", "gpu"]
+Tag = TypeVar("Tag")
+
+
+class Engine(Protocol):
+    """Runs one backbone over batches of images.
+
+    Attributes:
+        n_features: D.
+        batch_size: how many images at a time suit it.
+    """
+
+    n_features: int
+    batch_size: int
+
+    def run(self, batches: Iterable[tuple[Tag, ImageArray]]) -> Iterator[tuple[Tag, FloatArray]]:
+        """Features of each batch: `(B, size, size, 3)` uint8 -> `(B, D)` float32, in any order, by their tag."""
+
+
+def open_engine(backbone: Backbone, device: Device = "auto") -> Engine:
+    """An engine for `backbone` on 'cpu' or 'gpu', or on whichever JAX finds.
+
+    Raises:
+        OptionError: 'gpu' where JAX sees no accelerator.
+    """
+    if device != "cpu" and has_accelerator():
+        from topwork.backbones.keras_engine import KerasEngine
+
+        return KerasEngine(backbone)
+    if device == "gpu":
+        raise OptionError("JAX sees no accelerator here. Install topwork[cuda] on a CUDA machine, or use --device cpu.")
+    from topwork.backbones.openvino_engine import OpenVINOEngine
+
+    return OpenVINOEngine(backbone)

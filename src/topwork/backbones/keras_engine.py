@@ -1,0 +1,57 @@
+"""Keras on JAX runs a backbone: the way on an accelerator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+import numpy as np
+
+from topwork.backbones.backbone import Backbone
+from topwork.backbones.network import assign_tensors, build_base, build_network, filled
+from topwork.errors import EnvironmentProblem
+from topwork.keras_door import import_keras
+from topwork.types import FloatArray, ImageArray
+
+Tag = TypeVar("Tag")
+
+
+class KerasEngine:
+    """A backbone jitted by JAX. See `Engine` for the contract."""
+
+    batch_size = 128
+
+    def __init__(self, backbone: Backbone) -> None:
+        keras = import_keras()
+        if keras.backend.backend() != "jax":
+            raise EnvironmentProblem(
+                f"Keras runs on {keras.backend.backend()!r} in this process. Extraction on an accelerator wants JAX: "
+                "set KERAS_BACKEND=jax before the first `import keras`, or use --device cpu."
+            )
+        import jax
+
+        policy = keras.config.dtype_policy()
+        try:
+            keras.config.set_dtype_policy("mixed_bfloat16" if backbone.precision == "bf16" else "float32")
+            base = build_base(backbone.spec)
+            assign_tensors(base, backbone.weights.tensors)
+            network = build_network(backbone.spec, base)
+        finally:
+            keras.config.set_dtype_policy(policy)
+        self._state = (
+            [v.value for v in network.trainable_variables],
+            [v.value for v in network.non_trainable_variables],
+        )
+        self._forward = jax.jit(lambda state, x: network.stateless_call(*state, x, training=False)[0])
+        self.n_features = int(network.output_shape[-1])
+
+    def run(self, batches: Iterable[tuple[Tag, ImageArray]]) -> Iterator[tuple[Tag, FloatArray]]:
+        """Features of each batch: `(B, size, size, 3)` uint8 -> `(B, D)` float32, by their tag."""
+        waiting = None  # JAX computes one batch while the next is decoded
+        for tag, batch in batches:
+            started = tag, len(batch), self._forward(self._state, filled(batch, self.batch_size))
+            if waiting is not None:
+                yield waiting[0], np.asarray(waiting[2])[: waiting[1]]
+            waiting = started
+        if waiting is not None:
+            yield waiting[0], np.asarray(waiting[2])[: waiting[1]]

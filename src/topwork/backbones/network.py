@@ -1,0 +1,137 @@
+"""The frozen network as one Keras model, from uint8 pixels to features; the same on every Keras backend.
+
+Keras is imported by whoever calls, with the backend of their choice: OpenVINO's in the conversion process, JAX's
+on an accelerator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from topwork.backbones.preprocessing import PREPROCESSING
+from topwork.backbones.starter import build_starter
+from topwork.errors import WeightsError
+from topwork.types import ImageArray, Pooling
+
+NETWORK_VERSION = 1
+"""Counts up when what is built here gives other features; part of every feature's key."""
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """What `build_network` needs to know, in plain values that travel as JSON.
+
+    `channels_first` lays maps out as `(B, C, h, w)` inside, if Keras's image data format is set so; images, features
+    and weights are the same.
+    """
+
+    keras_name: str
+    preprocessing: str
+    size: int
+    pooling: Pooling
+    channels_first: bool = False
+
+
+def build_base(spec: NetworkSpec, weights: str | None = None) -> Any:
+    """The network without its classification layers: `(B, size, size, 3)` -> `(B, D)` or `(B, h, w, D)`, frozen.
+
+    Args:
+        spec: which network; its pooling is the builder's own, since some (ConvNeXt) normalise after pooling.
+        weights: a `.h5` or `.weights.h5` file in Keras's format; None leaves the weights random.
+    """
+    from keras import applications
+
+    network = getattr(applications, spec.keras_name) if spec.keras_name else build_starter
+    # always of a fixed size: with an open one, NASNet is another network
+    shape = (3, spec.size, spec.size) if spec.channels_first else (spec.size, spec.size, 3)
+    base = network(
+        include_top=False,
+        weights=weights,
+        input_shape=shape,
+        pooling=None if spec.pooling == "flatten" else spec.pooling,
+    )
+    base.trainable = False
+    return base
+
+
+def build_network(spec: NetworkSpec, base: Any) -> Any:
+    """Preprocessing and `base` as one model: `(B, size, size, 3)` uint8 -> `(B, D)` float32."""
+    import keras
+    from keras import layers
+
+    preprocessing = PREPROCESSING[spec.preprocessing]
+    pixels = keras.Input((spec.size, spec.size, 3), dtype="uint8")
+    x = keras.ops.cast(pixels, "float32")
+    if preprocessing.reverse_channels:
+        x = keras.ops.flip(x, axis=-1)
+    if preprocessing.name != "none":
+        # not a Rescaling layer: that takes the channels' place from the image data format, and pixels are always last
+        x = x * np.array(preprocessing.scale, np.float32) + np.array(preprocessing.offset, np.float32)
+    x = base(layers.Permute((3, 1, 2))(x) if spec.channels_first else x)
+    if spec.pooling == "flatten":
+        x = layers.Permute((2, 3, 1))(x) if spec.channels_first else x
+        x = layers.Flatten(data_format="channels_last")(x)
+    return keras.Model(pixels, layers.Activation("linear", dtype="float32")(x))
+
+
+def read_tensors(base: Any) -> dict[str, np.ndarray]:
+    """The weights of `base`, float32, named by their place and their Keras path.
+
+    The place is what counts when they are read: Keras numbers unnamed layers by what was built before.
+    """
+    import keras
+
+    values = (np.asarray(keras.ops.convert_to_numpy(weight), np.float32) for weight in base.weights)
+    return {
+        tensor_name(place, weight): value
+        for place, (weight, value) in enumerate(zip(base.weights, values, strict=True))
+    }
+
+
+def assign_tensors(base: Any, path: Path) -> None:
+    """Give `base` the weights in a safetensors file that Topwork wrote.
+
+    Raises:
+        WeightsError: the file is damaged, or holds another network's weights.
+    """
+    import safetensors
+    from safetensors.numpy import load_file
+
+    try:
+        tensors = load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise WeightsError(f"{str(path)!r} can't be read as safetensors: {error}. Get the file again.") from error
+    names = sorted(tensors)
+    if len(names) != len(base.weights):
+        raise WeightsError(
+            f"{str(path)!r} doesn't fit {base.name}: expected {len(base.weights)} tensors, found {len(names)}. "
+            "Are these weights of another network?"
+        )
+    for place, (weight, name) in enumerate(zip(base.weights, names, strict=True)):
+        if name.split("/")[0] != f"{place:04d}" or tensors[name].shape != tuple(weight.shape):
+            raise WeightsError(
+                f"{str(path)!r} doesn't fit {base.name}: expected {tensor_name(place, weight)!r} of shape "
+                f"{tuple(weight.shape)}, found {name!r} of shape {tensors[name].shape}."
+            )
+        weight.assign(tensors[name].astype(np.float32))
+    for layer in base.layers:
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()  # Normalization keeps a copy of its mean and variance
+
+
+def filled(batch: ImageArray, batch_size: int) -> ImageArray:
+    """`batch` with black images added up to `batch_size`, so that an engine is compiled for one shape."""
+    if len(batch) == batch_size:
+        return batch
+    full = np.zeros((batch_size, *batch.shape[1:]), np.uint8)
+    full[: len(batch)] = batch
+    return full
+
+
+def tensor_name(place: int, weight: Any) -> str:
+    """The name of a weight in a safetensors file: its place among all, and its Keras path."""
+    return f"{place:04d}/{weight.path}"

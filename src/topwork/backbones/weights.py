@@ -1,0 +1,164 @@
+"""Which weights a backbone has: found or fetched, then kept as one safetensors file named by its own digest.
+
+Whatever file they came from, the digest of the tensors is what features depend on; so a saved classifier on
+another machine finds the features that the original weights made there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from topwork.backbones.cards import Card
+from topwork.backbones.conversion import Job, convert
+from topwork.backbones.download import checksum_of_file, fetch
+from topwork.backbones.network import NetworkSpec
+from topwork.backbones.starter import starter_weights
+from topwork.errors import OfflineError, WeightsError
+from topwork.files import cache_dir, printable, read_json, sha256_of_file, storage_errors, write_json
+from topwork.progress import Reporter
+
+PRETRAINED, RANDOM = "imagenet", "random"
+_KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
+
+
+@dataclass(frozen=True)
+class BackboneWeights:
+    """The weights of one backbone.
+
+    Attributes:
+        origin: 'imagenet', 'random', or the path that the user named.
+        tensors: a safetensors file with every weight under its Keras path, float32.
+        digest: the SHA-256 of that file.
+    """
+
+    origin: str
+    tensors: Path
+    digest: str
+
+
+def weights_folder(card: Card) -> Path:
+    """Where the weights of one network are kept."""
+    return cache_dir() / "weights" / card.name
+
+
+def pretrained_file(card: Card) -> Path:
+    """Where the network's published weights belong; put them there to work offline."""
+    return weights_folder(card) / card.weights_file
+
+
+def weights_url(card: Card) -> str:
+    """Where the published weights are fetched from; `$TOPWORK_MIRROR` takes the place of Keras's own server."""
+    mirror = os.environ.get("TOPWORK_MIRROR")
+    return card.weights_url.replace(_KERAS_URL, mirror.rstrip("/")) if mirror else card.weights_url
+
+
+def fetch_pretrained(card: Card, *, offline: bool, reporter: Reporter) -> Path:
+    """The file with the network's published weights: found here, or in Keras's own cache, or fetched.
+
+    Raises:
+        OfflineError: it isn't here, and may not be fetched.
+        DownloadError: it could not be fetched.
+        WeightsError: a wrong checksum.
+    """
+    path = pretrained_file(card)
+    keras_copy = _keras_copy(card)
+    if path.exists():
+        _require_checksum(path, card)
+    elif keras_copy.exists() and card.weights_hash in ("", checksum_of_file(keras_copy, card.weights_hash)):
+        return keras_copy
+    elif offline:
+        raise OfflineError(
+            f"The weights of {card.name} aren't on this machine, and --offline forbids fetching them. "
+            f"Fetch {weights_url(card)} and put it at {str(path)!r}, "
+            "or use a backbone that needs no download (--backbone starter)."
+        )
+    else:
+        fetch(weights_url(card), path, card.weights_hash, reporter)
+    return path
+
+
+def is_here(card: Card) -> bool:
+    """Whether the network's pretrained weights need no download."""
+    return card.ships or pretrained_file(card).exists() or _keras_copy(card).exists()
+
+
+def resolve_weights(
+    card: Card, weights: str | Path | None, *, seed: int, offline: bool, reporter: Reporter
+) -> BackboneWeights:
+    """The weights that `weights` names: 'imagenet', 'random', or a file; None means the network's own pretrained ones.
+
+    Raises:
+        WeightsError: the file is missing, cut short, or not of this network; or there are no such weights.
+        DownloadError: they could not be fetched.
+    """
+    if card.ships and weights is None:
+        return BackboneWeights("its own", starter_weights(), sha256_of_file(starter_weights()))
+    if card.ships and weights == PRETRAINED:
+        raise WeightsError(f"There are no ImageNet weights of {card.name}; leave --weights out to take its own.")
+    if weights is None or weights == PRETRAINED:
+        path = fetch_pretrained(card, offline=offline, reporter=reporter)
+        return _from_file(card, path, PRETRAINED)
+    if weights == RANDOM:
+        reporter.warning(
+            f"the weights of {card.name} are random, not pretrained: good for trying things out, not for results."
+        )
+        return _kept(card, f"random-{seed}", "", RANDOM, seed)
+    path = Path(weights)
+    if not path.is_file():
+        raise WeightsError(
+            f"There is no weights file {printable(str(path))!r}. Expected 'imagenet', 'random', or a file in Keras's "
+            "format (.h5, .weights.h5) or as safetensors."
+        )
+    if not path.name.endswith((".h5", ".safetensors")):
+        raise WeightsError(f"{printable(str(path))!r}: expected weights ending in .h5, .weights.h5 or .safetensors.")
+    return _from_file(card, path, printable(str(path)))
+
+
+def _keras_copy(card: Card) -> Path:
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models" / card.weights_file
+
+
+def _from_file(card: Card, path: Path, origin: str) -> BackboneWeights:
+    digest = sha256_of_file(path)
+    if path.suffix == ".safetensors":
+        return BackboneWeights(origin, path, digest)
+    return _kept(card, f"from-{digest}", str(path), origin)
+
+
+def _kept(card: Card, key: str, source: str, origin: str, seed: int = 0) -> BackboneWeights:
+    """The tensors made from `source` before, or now; `key` names a small file that says which they are."""
+    folder = weights_folder(card)
+    note = folder / f"{key}.json"
+    known = read_json(note)
+    if known is not None and (folder / f"{known['tensors']}.safetensors").exists():
+        return BackboneWeights(origin, folder / f"{known['tensors']}.safetensors", known["tensors"])
+    digest = _convert_tensors(card, source, seed, folder)
+    write_json(note, {"backbone": card.name, "tensors": digest})
+    return BackboneWeights(origin, folder / f"{digest}.safetensors", digest)
+
+
+def _convert_tensors(card: Card, source: str, seed: int, folder: Path) -> str:
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as staging:
+            made = Path(staging) / "made.safetensors"
+            spec = NetworkSpec(card.keras_name, card.preprocessing.name, card.input_size, "avg")
+            convert(Job(spec, source, seed, tensors_out=str(made)))
+            digest = sha256_of_file(made)
+            with made.open("rb") as file:
+                os.fsync(file.fileno())
+            shutil.move(made, folder / f"{digest}.safetensors")
+    return digest
+
+
+def _require_checksum(path: Path, card: Card) -> None:
+    found = checksum_of_file(path, card.weights_hash)
+    if card.weights_hash and found != card.weights_hash:
+        raise WeightsError(
+            f"{str(path)!r} has the checksum {found}, expected {card.weights_hash}: it was cut short or changed. "
+            f"Delete it and run again, or fetch {weights_url(card)} anew."
+        )

@@ -1,0 +1,1 @@
+"""Backbone + preprocessing + top + class names: what one keeps."""

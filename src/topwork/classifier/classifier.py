@@ -1,0 +1,123 @@
+"""A trained classifier: images in, class names and probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from topwork.backbones.backbone import Backbone
+from topwork.backbones.engines import Device, Engine, open_engine
+from topwork.classifier.predictions import Predictions
+from topwork.data.dataset import ImageDataset, as_payloads
+from topwork.data.sources import ArrayImages, ImageSource
+from topwork.errors import BadImageError
+from topwork.features.extraction import extract_features
+from topwork.features.pipeline import FeatureStream
+from topwork.progress import Reporter
+from topwork.types import FloatArray, StrArray
+
+if TYPE_CHECKING:
+    from topwork.classifier.training import Training
+
+
+class Top(Protocol):
+    """A fitted top: `DenseStack`, or a scikit-learn classifier behind one method."""
+
+    def probabilities(self, features: FloatArray) -> FloatArray:
+        """`(N, K)`, rows sum to 1, of `(N, D)` features."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageClassifier:
+    """Backbone, preprocessing, top and class names as one. `fit_classifier` makes it, `load_classifier` reads it.
+
+    Attributes:
+        backbone: the frozen network.
+        top: the fitted top.
+        class_names: K names; column i of the probabilities is class_names[i].
+        training: how it was trained; None for one that was loaded.
+        record: facts of the training that are saved with it.
+        device: where the backbone runs: 'auto', 'cpu' or 'gpu'.
+    """
+
+    backbone: Backbone
+    top: Top
+    class_names: tuple[str, ...]
+    training: Training | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+    device: Device = "auto"
+
+    def predict(self, images: NDArray[np.uint8] | Sequence[Any]) -> StrArray:
+        """`(N,)`, the most probable class name of each image; see `predict_proba`."""
+        return np.asarray(np.array(self.class_names)[self.predict_proba(images).argmax(axis=1)])
+
+    def predict_proba(self, images: NDArray[np.uint8] | Sequence[Any]) -> FloatArray:
+        """`(N, K)` float64 probabilities, rows sum to 1.
+
+        Args:
+            images: a list of paths, PIL images, encoded bytes or uint8 arrays; or `(N, H, W, 3)` uint8.
+
+        Raises:
+            BadImageError: an image can't be read.
+            ShapeError: not images.
+        """
+        payloads = as_payloads(images)
+        predictions = self.predict_source(ArrayImages(payloads))
+        if predictions.bad:
+            first = predictions.bad[0]
+            path = payloads[first.index]
+            raise BadImageError(str(path) if isinstance(path, Path) else first.name, first.reason)
+        return predictions.probabilities
+
+    def predict_source(self, source: ImageSource, reporter: Reporter | None = None) -> Predictions:
+        """Predictions for a source of any length, those images listed that can't be read; keeps no features."""
+        probabilities = np.full((len(source), len(self.class_names)), np.nan)
+        stream = FeatureStream(source, np.arange(len(source)), self._engine, self.backbone.size)
+        with (reporter or Reporter()).task("Predicting", len(source), "images") as task:
+            for positions, features in stream:
+                probabilities[positions] = self.top.probabilities(features)
+                task.advance(len(positions))
+        indices = np.flatnonzero(~np.isnan(probabilities[:, 0]))
+        names = tuple(source.name(i) for i in range(len(source)))
+        bad = tuple(sorted(stream.bad, key=lambda image: image.index))
+        return Predictions(names, indices, probabilities[indices], bad, self.class_names)
+
+    def predict_dataset(self, dataset: ImageDataset, reporter: Reporter | None = None) -> Predictions:
+        """Predictions for a dataset; its features are kept, so that a second time costs next to nothing."""
+        features = extract_features(dataset, self.backbone, device=self.device, reporter=reporter)
+        probabilities = self.top.probabilities(features.values)
+        return Predictions(tuple(dataset.names), features.indices, probabilities, features.bad, self.class_names)
+
+    def save(self, path: str | Path) -> None:
+        """Write it as a folder that `load_classifier` reads, here or on another machine.
+
+        A folder that holds a classifier already is replaced.
+
+        Raises:
+            SavedFileError: the top is one that only pickle could save, or the folder holds something else.
+            StorageError: it can't be written.
+        """
+        from topwork.classifier.saving import save_classifier
+
+        save_classifier(self, Path(path))
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return open_engine(self.backbone, self.device)
+
+
+@dataclass(frozen=True, eq=False)
+class SklearnTop:
+    """A fitted scikit-learn classifier as a top; it can predict, but not be saved without pickle."""
+
+    estimator: Any
+
+    def probabilities(self, features: FloatArray) -> FloatArray:
+        """`(N, K)`, rows sum to 1, of `(N, D)` features."""
+        return np.asarray(self.estimator.predict_proba(features), dtype=np.float64)

@@ -1,0 +1,207 @@
+"""Training a classifier: features once, then a top on them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin, clone
+
+from topwork.backbones.backbone import Backbone, load_backbone
+from topwork.backbones.cards import STARTER
+from topwork.backbones.engines import Device
+from topwork.classifier.classifier import ImageClassifier, SklearnTop, Top
+from topwork.data.dataset import ImageDataset
+from topwork.data.splits import TEST, TRAIN, VALIDATION
+from topwork.errors import DataError, OptionError
+from topwork.features.extraction import Features, extract_features
+from topwork.features.pipeline import BadImage
+from topwork.progress import Reporter, Row, console_reporter
+from topwork.tops.base import DenseTop
+from topwork.tops.dense_stack import DenseStack
+from topwork.tops.linear import LinearTop
+from topwork.types import OnBadImage
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """How a classifier came about.
+
+    Attributes:
+        dataset: all its images, with their sides.
+        features: of all of them.
+        top: the fitted scikit-learn classifier.
+        history: a row an epoch (or an L2 value); empty for tops that keep none.
+        best: the row of `history` whose weights were kept, counted from 0; None where there is no history.
+        n_train: images the top was fitted on.
+        n_validation: images that stopped it, or chose its L2.
+        bad: images that could not be read.
+        seconds_features: time for features.
+        seconds_top: time for the top.
+    """
+
+    dataset: ImageDataset
+    features: Features
+    top: Any
+    history: tuple[Row, ...]
+    best: int | None
+    n_train: int
+    n_validation: int
+    bad: tuple[BadImage, ...]
+    seconds_features: float
+    seconds_top: float
+
+
+def fit_classifier(
+    dataset: ImageDataset,
+    backbone: str | Backbone = STARTER,
+    *,
+    top: ClassifierMixin | None = None,
+    seed: int | None = None,
+    on_bad_image: OnBadImage = "skip",
+    device: Device = "auto",
+    verbose: bool = True,
+    reporter: Reporter | None = None,
+) -> ImageClassifier:
+    """A classifier of the images in `dataset`: features of a frozen backbone, computed once, and a top on them.
+
+    Fits on `dataset.train`, stops or chooses on `dataset.validation`, and does not look at `dataset.test`.
+
+    Args:
+        dataset: labelled images.
+        backbone: a name, such as 'densenet121', for its own pretrained weights and input size; else as from
+            `load_backbone`.
+        top: any scikit-learn classifier with `predict_proba`; None means `LinearTop()`. It is cloned, not changed.
+            One that isn't ours has no use for validation, and is fitted on training and validation together.
+        seed: given to the top (as `seed` or `random_state`); None leaves the top's own.
+        on_bad_image: 'skip' images that can't be read, and list them; or 'stop' at the first.
+        device: where the backbone runs: 'cpu', 'gpu', or 'auto'.
+        verbose: show progress on standard error.
+        reporter: hears of progress instead.
+
+    Raises:
+        UnknownNameError: no such backbone.
+        WeightsError: its weights are missing, damaged, or can't be fetched.
+        SplitError: a class has too few images.
+        BadImageError: an image can't be read, and `on_bad_image` is 'stop'.
+        TooManyBadImagesError: more than a tenth of the images can't be read.
+    """
+    reporter = reporter or (console_reporter() if verbose else Reporter())
+    top = _prepared_top(top, seed)
+    if isinstance(backbone, str):
+        backbone = load_backbone(backbone, reporter=reporter)
+    _warn_of_width(backbone, len(dataset), reporter)
+    dataset.read_digests(reporter)
+    dataset = dataset.with_sides
+    began = time.perf_counter()
+    features = extract_features(dataset, backbone, on_bad_image=on_bad_image, device=device, reporter=reporter)
+    seconds_features, began = time.perf_counter() - began, time.perf_counter()
+    fitted, counts = _fit_top(top, dataset, features, reporter)
+    training = Training(
+        dataset=dataset,
+        features=features,
+        top=fitted,
+        history=tuple(getattr(fitted, "history_", ())),
+        best=_best_row(fitted),
+        n_train=counts[TRAIN],
+        n_validation=counts[VALIDATION],
+        bad=features.bad,
+        seconds_features=seconds_features,
+        seconds_top=time.perf_counter() - began,
+    )
+    return ImageClassifier(
+        backbone=backbone,
+        top=_as_top(fitted),
+        class_names=dataset.class_names,
+        training=training,
+        record=_record(training, backbone),
+        device=device,
+    )
+
+
+def _prepared_top(top: ClassifierMixin | None, seed: int | None) -> Any:
+    top = LinearTop() if top is None else clone(top)
+    if not hasattr(top, "fit") or not hasattr(top, "predict_proba"):
+        raise OptionError(
+            f"Expected a top with `fit` and `predict_proba`, got {type(top).__name__}. A classifier without "
+            "probabilities can be wrapped in sklearn.calibration.CalibratedClassifierCV."
+        )
+    if isinstance(top, DenseTop):
+        top.check_options()  # now, not after hours of extraction
+    if seed is not None:
+        known = top.get_params(deep=True)
+        top.set_params(**{name: seed for name in known if name.split("__")[-1] in ("seed", "random_state")})
+    return top
+
+
+def _warn_of_width(backbone: Backbone, n_images: int, reporter: Reporter) -> None:
+    if backbone.pooling == "flatten":
+        side = max(1, backbone.size // 32)  # the course's networks halve the picture five times
+        width = backbone.card.n_features * side**2
+        reporter.warning(
+            f"flatten keeps about {width:,} numbers an image, {4e-9 * width * n_images:,.1f} GB for these; "
+            f"avg keeps {backbone.card.n_features:,}, and usually does as well."
+        )
+
+
+def _fit_top(top: Any, dataset: ImageDataset, features: Features, reporter: Reporter) -> tuple[Any, dict[str, int]]:
+    if dataset.sides is None:
+        raise DataError("This dataset has no split.")
+    sides, labels = dataset.sides[features.indices], dataset.labels[features.indices]
+    on = {side: sides == side for side in (TRAIN, VALIDATION, TEST)}
+    counts = {side: int(mask.sum()) for side, mask in on.items()}
+    _require_every_class(labels[on[TRAIN]], dataset.class_names)
+    X, X_val = features.values[on[TRAIN]], features.values[on[VALIDATION]]
+    y, y_val = labels[on[TRAIN]], labels[on[VALIDATION]]
+    if not isinstance(top, DenseTop):
+        return top.fit(np.concatenate([X, X_val]), np.concatenate([y, y_val])), counts
+    if len(y_val) == 0:
+        raise DataError("No readable image is left for validation. Add images, or give the split yourself.")
+    return top.fit(X, y, X_val=X_val, y_val=y_val, on_row=reporter.row), counts
+
+
+def _require_every_class(labels: Any, class_names: tuple[str, ...]) -> None:
+    missing = np.setdiff1d(np.arange(len(class_names)), labels)
+    if len(missing):
+        raise DataError(
+            f"Class {class_names[missing[0]]!r} has no readable image to train on. Add images of it, or leave it out."
+        )
+
+
+def _best_row(top: Any) -> int | None:
+    history = getattr(top, "history_", None)
+    return int(np.argmin([row["val_loss"] for row in history])) if history else None
+
+
+def _as_top(fitted: Any) -> Top:
+    from sklearn.linear_model import LogisticRegression
+
+    if isinstance(fitted, DenseTop):
+        return fitted.stack_
+    if isinstance(fitted, LogisticRegression) and fitted.fit_intercept:
+        kernel, bias = fitted.coef_.T, fitted.intercept_
+        if kernel.shape[1] == 1:  # of two classes, scikit-learn keeps the second's logit alone
+            kernel, bias = np.hstack([np.zeros_like(kernel), kernel]), np.concatenate([[0.0], bias])
+        return DenseStack((kernel.astype(np.float32),), (bias.astype(np.float32),))
+    return SklearnTop(fitted)
+
+
+def _record(training: Training, backbone: Backbone) -> dict[str, Any]:
+    """What a saved classifier says of how it was trained."""
+    params = {name: value for name, value in training.top.get_params(deep=False).items() if _is_plain(value)}
+    return {
+        "data": training.dataset.origin,
+        "n_train": training.n_train,
+        "n_validation": training.n_validation,
+        "top": {"kind": type(training.top).__name__, **params},
+        "weights": backbone.weights.origin,
+        "features": training.features.fingerprint,
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool | None) or (
+        isinstance(value, list | tuple) and all(isinstance(item, int | float) for item in value)
+    )

@@ -1,0 +1,63 @@
+"""The `topwork` command: its sub-commands, and how errors are said."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from topwork.cli.backbones import backbones
+from topwork.cli.cache import cache
+from topwork.cli.evaluate import evaluate
+from topwork.cli.predict import predict
+from topwork.cli.train import train
+from topwork.errors import TopworkError
+from topwork.version import VERSION
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="\b\nExamples:\n"
+    "  topwork train digits                          # a first try, without downloads\n"
+    "  topwork train photos/                         # a folder with a sub-folder per class\n"
+    "  topwork predict runs/photos-1 new/*.jpg\n"
+    "  topwork evaluate runs/photos-1 other-photos/\n",
+)
+@click.version_option(VERSION, prog_name="topwork")
+def main() -> None:
+    """Put a new top on a proven network: train, test and use an image classifier on frozen features."""
+
+
+for _command in (train, predict, evaluate, backbones, cache):
+    main.add_command(_command)
+
+
+def run() -> None:
+    """Run the command line; errors become one message and an exit status, never a traceback."""
+    try:
+        sys.exit(main(standalone_mode=False) or 0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except TopworkError as error:
+        _say(f"Error: {error}")
+        sys.exit(1)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        _say("\nInterrupted. The features computed so far are kept: run the same command again, and it goes on there.")
+        sys.exit(130)
+    except BrokenPipeError:  # `topwork … | head` closed our output
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except MemoryError:
+        _say("Error: out of memory. Use --pooling avg, a smaller --size, or fewer images.")
+        sys.exit(1)
+    except OSError as error:
+        _say(f"Error: {error.strerror or error}: {error.filename!r}. What was finished before is kept.")
+        sys.exit(1)
+
+
+def _say(text: str) -> None:
+    click.echo(text.encode("utf-8", "backslashreplace").decode(), err=True)

@@ -1,0 +1,213 @@
+"""`topwork train`: images in, a tested classifier in a run folder out."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from topwork.cli.options import data_options, device_option, load_dataset, output_options, reporter_for
+
+if TYPE_CHECKING:
+    from topwork.runs.run import Run
+
+EPILOG = """\b
+Examples:
+  topwork train digits
+  topwork train photos/
+  topwork train photos/ --backbone resnet50v2 --top 256 --dropout 0.5 --patience 10
+  topwork train table.parquet --label-column species --group-column camera
+"""
+
+_LAYER_OPTIONS = ("dropout", "learning_rate", "batch_size", "epochs", "patience")
+
+
+@click.command(epilog=EPILOG)
+@click.argument("source")
+@click.option(
+    "--backbone",
+    default="starter",
+    show_default=True,
+    help="The frozen network; `topwork backbones` lists them.",
+)
+@click.option("--weights", metavar="imagenet|random|FILE", help="Its weights.  [default: its own pretrained ones]")
+@click.option("--size", type=int, metavar="PIXELS", help="Side of its input.  [default: the size it was trained on]")
+@click.option(
+    "--pooling",
+    type=click.Choice(["avg", "max", "flatten"]),
+    default="avg",
+    show_default=True,
+    help="What becomes of its last feature map.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["f32", "bf16"]),
+    default="f32",
+    show_default=True,
+    help="Of its arithmetic; bf16 is for processors that have it.",
+)
+@click.option(
+    "--top",
+    "top_spec",
+    default="linear",
+    show_default=True,
+    metavar="linear|SIZE[,SIZE…]",
+    help="linear: logistic regression, its L2 chosen on validation. Sizes: Dense layers with dropout.",
+)
+@click.option("--dropout", type=float, help="Dense layers: part of the units left out.  [default: 0.5]")
+@click.option("--learning-rate", type=float, help="Dense layers: Adam's.  [default: 0.001]")
+@click.option("--batch-size", type=int, help="Dense layers: images a step.  [default: 32]")
+@click.option("--epochs", type=int, help="Dense layers: at most.  [default: 100]")
+@click.option("--patience", type=int, help="Dense layers: epochs without a lower validation loss.  [default: 10]")
+@click.option("--balanced", is_flag=True, help="Weigh classes by their rarity.")
+@click.option(
+    "--test",
+    "test_fraction",
+    type=float,
+    default=0.2,
+    show_default=True,
+    help="Part of the images for testing, where the data brings no split.",
+)
+@click.option(
+    "--validation",
+    "validation_fraction",
+    type=float,
+    default=0.1,
+    show_default=True,
+    help="Part of the rest for validation, where the data brings none.",
+)
+@data_options
+@click.option(
+    "--on-bad-image",
+    type=click.Choice(["skip", "stop"]),
+    default="skip",
+    show_default=True,
+    help="Skip and list images that can't be read, or stop at the first.",
+)
+@click.option("--out", type=click.Path(), metavar="FOLDER", help="The run folder.  [default: runs/NAME-1, -2, …]")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all that is random.")
+@device_option
+@click.option("--offline", is_flag=True, help="Never use the network.")
+@output_options
+def train(source: str, **options: Any) -> None:
+    """Train a classifier on the images in SOURCE, test it, and write a run folder.
+
+    SOURCE is a folder with a sub-folder per class (or train/, validation/, test/ above the classes), a CSV or
+    Parquet table, or one of digits, mnist, fashion_mnist, cifar10, cifar100.
+    """
+    top = _top(options)
+    reporter = reporter_for(options["quiet"])
+    from topwork.backbones.backbone import load_backbone
+    from topwork.files import printable
+    from topwork.runs.run import train as train_run
+
+    data = {name: options[name] for name in ("image_column", "label_column", "split_column", "group_column")}
+    data["ignore_classes"] = options["ignore_classes"]
+    dataset = load_dataset(source, data, reporter, offline=options["offline"])
+    backbone = load_backbone(
+        options["backbone"],
+        weights=options["weights"],
+        size=options["size"],
+        pooling=options["pooling"],
+        precision=options["precision"],
+        seed=options["seed"],
+        offline=options["offline"],
+        reporter=reporter,
+    )
+    reporter.note(
+        f"Backbone {backbone.name}, {backbone.size}×{backbone.size} pixels, weights {backbone.weights.origin}"
+    )
+    finished = train_run(
+        dataset.split(test=options["test_fraction"], validation=options["validation_fraction"]),
+        backbone,
+        top=_build_top(top, options),
+        seed=options["seed"],
+        out=options["out"],
+        on_bad_image=options["on_bad_image"],
+        device=options["device"],
+        command=printable(shlex.join(["topwork", *sys.argv[1:]])),
+        reporter=reporter,
+    )
+    click.echo(json.dumps(_as_dict(finished), indent=2) if options["as_json"] else _as_text(finished))
+
+
+def _top(options: dict[str, Any]) -> list[int]:
+    """The hidden sizes that `--top` names; none for a linear top."""
+    if options["top_spec"] == "linear":
+        given = [name for name in _LAYER_OPTIONS if options[name] is not None]
+        if given:
+            raise click.UsageError(f"--{given[0].replace('_', '-')} is for Dense layers; add --top 256, for example.")
+        return []
+    try:
+        sizes = [int(size) for size in options["top_spec"].split(",")]
+    except ValueError:
+        sizes = [0]
+    if min(sizes) < 1:
+        raise click.UsageError(
+            f"Expected --top to be linear, or sizes such as 256 or 512,256; got {options['top_spec']!r}."
+        )
+    return sizes
+
+
+def _build_top(sizes: list[int], options: dict[str, Any]) -> Any:
+    from topwork.tops.linear import LinearTop
+    from topwork.tops.mlp import MLPTop
+
+    class_weight = "balanced" if options["balanced"] else None
+    if not sizes:
+        return LinearTop(class_weight=class_weight)
+    given = {name: options[name] for name in _LAYER_OPTIONS if options[name] is not None}
+    return MLPTop(class_layers=sizes, class_weight=class_weight, **given)
+
+
+def _as_text(run: Run) -> str:
+    from topwork.files import printable
+    from topwork.progress import duration
+
+    training, accuracy = run.training, run.test.accuracy
+    lines = [
+        "",
+        f"Test accuracy {100 * accuracy.value:.1f} % (95 % interval {100 * accuracy.low:.1f} to "
+        f"{100 * accuracy.high:.1f}) on {accuracy.n:,} images that training never saw",
+    ]
+    if training.best is not None:
+        row = training.history[training.best]
+        best = (
+            f"Best epoch {row['epoch']} of {len(training.history)}" if "epoch" in row else f"L2 {row['l2']:.2g} chosen"
+        )
+        lines.append(f"{best} on {training.n_validation:,} validation images; {training.n_train:,} trained on")
+    new, n = training.features.n_extracted, len(training.features.values)
+    lines.append(
+        f"Features of {new:,} images computed in {duration(training.seconds_features)}, {n - new:,} were kept from "
+        f"before; top trained in {duration(training.seconds_top)}"
+    )
+    lines += _bad_lines(run)
+    folder = shlex.quote(printable(str(run.folder)))
+    return "\n".join([*lines, f"Run folder: {folder}", f"Next: topwork predict {folder} IMAGE"])
+
+
+def _bad_lines(run: Run) -> list[str]:
+    bad = run.training.bad
+    if not bad:
+        return []
+    shown = [f"  {image.name}: {image.reason}" for image in bad[:5]]
+    more = [f"  … and {len(bad) - 5:,} more, in run.json"] if len(bad) > 5 else []
+    return [f"{len(bad):,} images could not be read and were left out:", *shown, *more]
+
+
+def _as_dict(run: Run) -> dict[str, Any]:
+    training = run.training
+    return {
+        "run": str(run.folder),
+        "test": run.test.as_dict(),
+        "best": training.history[training.best] if training.best is not None else None,
+        "n_train": training.n_train,
+        "n_validation": training.n_validation,
+        "n_extracted": training.features.n_extracted,
+        "seconds_features": training.seconds_features,
+        "seconds_top": training.seconds_top,
+        "bad_images": [{"image": image.name, "reason": image.reason} for image in training.bad],
+    }

@@ -1,0 +1,1 @@
+"""Which image, which label, which split."""

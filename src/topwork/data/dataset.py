@@ -1,0 +1,323 @@
+"""Labelled images: which image, which label, which side of the split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from topwork.data import folders, named, tables
+from topwork.data.decoding import Payload, as_image_array, digest_of
+from topwork.data.sources import ArrayImages, ImageSource, require_rows
+from topwork.data.splits import (
+    SIDES,
+    TEST,
+    TEST_FRACTION,
+    TRAIN,
+    VALIDATION,
+    VALIDATION_FRACTION,
+    assign_sides,
+    find_units,
+)
+from topwork.data.table import LabelTable
+from topwork.errors import BadImageError, DataError, OptionError, ShapeError
+from topwork.files import printable
+from topwork.progress import Reporter
+from topwork.types import DigestArray, IntArray, StrArray
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDataset:
+    """Labelled images that are read when they are needed.
+
+    Make one with `from_directory`, `from_table`, `from_arrays`, `from_name`, or `load` (which decides by what it
+    is given). `train`, `validation` and `test` are datasets too.
+
+    Attributes:
+        source: the images.
+        rows: `(N,)`, which rows of `source` belong to this dataset, ascending.
+        labels: `(N,)`, integers in 0..K-1.
+        class_names: K names; `labels` point into them.
+        sides: `(N,)` of 'train', 'validation', 'test', where the data brings a split; else None.
+        groups: `(N,)`, images of one group stay on one side; or None.
+        origin: what the user named.
+        notes: what was passed over when the dataset was made, one sentence each.
+        is_split: whether every image has the side it is to have.
+    """
+
+    source: ImageSource
+    rows: IntArray
+    labels: IntArray
+    class_names: tuple[str, ...]
+    sides: StrArray | None = None
+    groups: StrArray | None = None
+    origin: str = "arrays"
+    notes: tuple[str, ...] = ()
+    is_split: bool = False
+
+    @classmethod
+    def from_directory(cls, path: str | Path, *, ignore_classes: Sequence[str] = ()) -> ImageDataset:
+        """A folder with a sub-folder per class, or with `train/`, `validation/`, `test/` above the classes.
+
+        Raises:
+            DataError: no such folder, no images in it, one class only, or class folders that differ between splits.
+        """
+        return cls._from_labels(folders.read_folder(Path(path), ignore_classes), str(path))
+
+    @classmethod
+    def from_table(
+        cls,
+        path: str | Path,
+        *,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        split_column: str | None = None,
+        group_column: str | None = None,
+    ) -> ImageDataset:
+        """A CSV or Parquet table, one image a row: a path, or in Parquet also the encoded bytes.
+
+        Columns left unnamed are found by their usual names (`image`, `path`, `file_name`, …; `label`, `class`, …;
+        `split`). Paths are relative to the table's folder. Class names come from the labels themselves, or from
+        the schema's metadata (Hugging Face's ClassLabel, or a `classes` entry with a name a line).
+
+        Raises:
+            DataError: no such table, a column that isn't there, a row without label, or one class only.
+        """
+        columns = tables.Columns(image=image_column, label=label_column, split=split_column, group=group_column)
+        return cls._from_labels(tables.read_table(Path(path), columns), str(path))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: NDArray[np.uint8] | Sequence[Any],
+        labels: Sequence[Any] | NDArray[Any],
+        *,
+        class_names: Sequence[str] | None = None,
+        splits: Sequence[str] | StrArray | None = None,
+        groups: Sequence[Any] | None = None,
+    ) -> ImageDataset:
+        """Images in memory: `(N, H, W, 3)` or `(N, H, W)` uint8, or a list of PIL images, arrays or paths.
+
+        Args:
+            images: the images.
+            labels: `(N,)`, names; or integers, which index `class_names` where it's given.
+            class_names: K names, for integer labels.
+            splits: `(N,)` of 'train', 'validation', 'test'.
+            groups: `(N,)`, images of one group stay on one side.
+
+        Raises:
+            ShapeError: images of a wrong dtype or shape, or as many labels as images are not given.
+            DataError: one class only, or unknown split names.
+        """
+        table = LabelTable(
+            source=ArrayImages(as_payloads(images)),
+            labels=np.asarray(labels),
+            class_names=None if class_names is None else tuple(class_names),
+            sides=None if splits is None else np.asarray(splits, dtype=str),
+            groups=None if groups is None else np.asarray(groups, dtype=str),
+        )
+        return cls._from_labels(table, "arrays")
+
+    @classmethod
+    def from_name(cls, name: str, *, offline: bool = False) -> ImageDataset:
+        """A named set: digits (needs no download), mnist, fashion_mnist, cifar10, cifar100 (through Keras).
+
+        Raises:
+            UnknownNameError: no such name.
+            OfflineError: it isn't on this machine, and `offline` forbids fetching it.
+            DownloadError: it could not be fetched.
+        """
+        return cls._from_labels(named.read_named(name, offline=offline), name)
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        split_column: str | None = None,
+        group_column: str | None = None,
+        ignore_classes: Sequence[str] = (),
+        offline: bool = False,
+    ) -> ImageDataset:
+        """The images that `source` names: a folder, a CSV or Parquet table, or a named set.
+
+        Raises:
+            DataError: it is none of these, or can't be used.
+        """
+        path = Path(source)
+        columns = (image_column, label_column, split_column, group_column)
+        is_table = path.suffix.lower() in tables.SUFFIXES
+        if any(columns) and not is_table:
+            raise OptionError(f"Column names are for a CSV or Parquet table; {str(source)!r} isn't one.")
+        if ignore_classes and not path.is_dir():
+            raise OptionError(f"--ignore-class is for a folder with a sub-folder per class; {str(source)!r} isn't one.")
+        if is_table:
+            return cls._from_labels(tables.read_table(path, tables.Columns(*columns)), str(source))
+        if path.is_dir() or str(source) not in named.NAMES:
+            return cls.from_directory(path, ignore_classes=ignore_classes)
+        return cls.from_name(str(source), offline=offline)
+
+    @classmethod
+    def _from_labels(cls, table: LabelTable, origin: str) -> ImageDataset:
+        labels, class_names = table.integer_labels()
+        return cls(
+            source=table.source,
+            rows=np.arange(len(labels)),
+            labels=labels,
+            class_names=class_names,
+            sides=table.checked_sides(),
+            groups=table.groups,
+            origin=printable(origin),
+            notes=table.notes,
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        return f"<ImageDataset {self.origin!r}: {len(self):,} images, {len(self.class_names)} classes>"
+
+    @property
+    def names(self) -> list[str]:
+        """What a person would call each image: a path, or a table and row."""
+        return [self.source.name(row) for row in self.rows]
+
+    def select(self, indices: IntArray | NDArray[np.bool_]) -> ImageDataset:
+        """The images at `indices` (ascending integers in 0..N-1, or `(N,)` booleans) as a dataset."""
+        is_mask = np.asarray(indices).dtype == bool
+        chosen = require_rows(np.flatnonzero(indices) if is_mask else np.asarray(indices, np.int64), len(self))
+        part = replace(
+            self,
+            rows=self.rows[chosen],
+            labels=self.labels[chosen],
+            sides=None if self.sides is None else self.sides[chosen],
+            groups=None if self.groups is None else self.groups[chosen],
+            is_split=False,
+        )
+        if "digests" in self.__dict__:
+            part.__dict__["digests"] = self.digests[chosen]  # known already: no need to read the images again
+        return part
+
+    @cached_property
+    def digests(self) -> DigestArray:
+        """`(N,)` content digests, `S16`; reads every image's bytes once. See `read_digests`."""
+        return self.read_digests(Reporter())
+
+    def read_digests(self, reporter: Reporter) -> DigestArray:
+        """`digests`, telling `reporter` how far it is. A file that can't be read has the digest of its name."""
+        if "digests" not in self.__dict__:
+            result = np.empty(len(self), dtype="S16")
+            with reporter.task("Reading images", len(self), "images") as task:
+                for i, payload in enumerate(self.source.payloads(self.rows)):
+                    try:
+                        result[i] = digest_of(payload)
+                    except (OSError, BadImageError):  # decoding will say what is wrong with it
+                        result[i] = digest_of(b"unreadable: " + self.source.name(int(self.rows[i])).encode())
+                    task.advance()
+            self.__dict__["digests"] = result
+        return self.__dict__["digests"]  # type: ignore[no-any-return]
+
+    def split(self, *, test: float = TEST_FRACTION, validation: float = VALIDATION_FRACTION) -> ImageDataset:
+        """The same dataset with a side for every image.
+
+        Sides that the data brings are kept. What it doesn't bring is taken from the train side, by content
+        (see `topwork.data.splits`); a dataset that brings a train side and nothing else gets no test side.
+
+        Args:
+            test: the fraction of the images for testing.
+            validation: the fraction of the images not for testing that early stopping and choices use.
+
+        Raises:
+            DataError: one class only.
+            SplitError: a class has too few images.
+        """
+        if len(self.class_names) < 2:
+            raise DataError(
+                f"All {len(self):,} images are of one class, {self.class_names[0]!r}. "
+                "A classifier needs two at least: one sub-folder (or label) for each."
+            )
+        if self.sides is None:
+            open_images, missing = np.ones(len(self), dtype=bool), {TEST: test, VALIDATION: validation}
+            sides = np.full(len(self), TRAIN, dtype="<U10")
+        else:
+            sides = self.sides.astype("<U10")
+            open_images = sides == TRAIN
+            brought = set(np.unique(sides))
+            missing = {TEST: test, VALIDATION: validation}
+            missing = {side: part for side, part in missing.items() if side not in brought}
+            if brought == {TRAIN}:
+                missing.pop(TEST)
+        if missing and np.any(open_images):
+            units = find_units(self.digests[open_images], None if self.groups is None else self.groups[open_images])
+            sides[open_images] = assign_sides(
+                self.labels[open_images],
+                units,
+                self.class_names,
+                test=missing.get(TEST, 0.0),
+                validation=missing.get(VALIDATION, 0.0),
+            )
+        done = replace(self, sides=sides, is_split=True)
+        if "digests" in self.__dict__:
+            done.__dict__["digests"] = self.digests
+        return done
+
+    def side(self, name: str) -> ImageDataset:
+        """The images on one side: 'train', 'validation' or 'test'; splits first where that is still to do."""
+        if name not in SIDES:
+            raise OptionError(f"Expected one of {', '.join(SIDES)}; got {name!r}.")
+        whole = self.with_sides
+        return whole.select(np.flatnonzero(np.asarray(whole.sides) == name))
+
+    @cached_property
+    def with_sides(self) -> ImageDataset:
+        """The dataset with a side for every image: itself if it was split, else `split()`."""
+        return self if self.is_split else self.split()
+
+    @property
+    def train(self) -> ImageDataset:
+        """The images that tops are fitted on."""
+        return self.side(TRAIN)
+
+    @property
+    def validation(self) -> ImageDataset:
+        """The images that early stopping and the choice of regularisation look at."""
+        return self.side(VALIDATION)
+
+    @property
+    def test(self) -> ImageDataset:
+        """The images that are used once, at the end."""
+        return self.side(TEST)
+
+
+def as_payloads(images: NDArray[np.uint8] | Sequence[Any]) -> NDArray[np.uint8] | tuple[Payload, ...]:
+    """Images as a user gives them, as `ArrayImages` takes them.
+
+    Raises:
+        ShapeError: not `(N, H, W, 3)` uint8, nor a sequence of paths, bytes, PIL images and uint8 arrays.
+    """
+    from PIL import Image
+
+    if isinstance(images, np.ndarray) and images.dtype != object and images.dtype.kind != "U":
+        return as_image_array(images)
+    if isinstance(images, str | bytes | Path | Image.Image):
+        raise ShapeError(f"Expected a list of images, got one {type(images).__name__}. Put it in a list: [image].")
+    payloads: list[Payload] = []
+    for i, image in enumerate(images):
+        if isinstance(image, str):
+            payloads.append(Path(image))
+        elif isinstance(image, bytes | Path | Image.Image):
+            payloads.append(image)
+        elif isinstance(image, np.ndarray):
+            payloads.append(as_image_array(image[None])[0])
+        else:
+            raise ShapeError(
+                f"Image {i} is a {type(image).__name__}. Expected paths, PIL images, encoded bytes, or uint8 arrays."
+            )
+    return tuple(payloads)

@@ -1,0 +1,207 @@
+"""How image bytes become pixels: the one place that opens images.
+
+Any image becomes 8-bit RGB, upright, then a square of the backbone's input size: the centre square of the
+picture, resized with a bicubic filter that averages when it shrinks (short side to input size, centre crop:
+Kornblith, Shlens, Le 2019, arXiv 1805.08974). Training, prediction and service all come through here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import (  # importing a format is what makes Pillow know it
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
+    Image,
+    JpegImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
+    TiffImagePlugin,  # noqa: F401
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
+)
+
+from topwork.errors import BadImageError, ShapeError
+from topwork.types import ImageArray
+
+Payload: TypeAlias = Path | bytes | ImageArray | Image.Image
+"""One image as it comes: a file, encoded bytes, `(H, W)`, `(H, W, 1 | 3 | 4)` uint8, or a PIL image."""
+
+_DECODER_ERRORS = (
+    *(OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError, AttributeError),
+    *(RuntimeError, MemoryError, struct.error, zlib.error),
+)
+"""What Pillow's decoders were seen to raise on broken bytes."""
+
+DECODING_VERSION = 1
+"""Counts up when the pixels that come out of here change; part of every feature's key."""
+
+MAX_PIXELS = 178_956_970
+"""Larger pictures are refused as decompression bombs; Pillow's own limit for an error."""
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What sets a picture upright, by EXIF's orientation."""
+
+
+def read_square(payload: Payload, size: int, name: str) -> ImageArray:
+    """The image as the backbone's input: `(size, size, 3)` uint8 RGB.
+
+    Raises:
+        BadImageError: it can't be read; `name` says which.
+    """
+    if isinstance(payload, np.ndarray) and payload.shape == (size, size, 3) and payload.dtype == np.uint8:
+        return payload
+    image = read_image(payload, name)
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    if (width, height) != (size, size):
+        image = image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    return np.asarray(image)
+
+
+def read_image(payload: Payload, name: str) -> Image.Image:
+    """The whole image, upright, in 8-bit RGB.
+
+    Transparency is laid on white; 16-bit grey keeps its upper 8 bits; of an animation the first frame counts.
+
+    Raises:
+        BadImageError: it can't be read; `name` says which.
+    """
+    try:
+        return _to_rgb(_open(payload))
+    except Image.DecompressionBombError as error:
+        raise BadImageError(name, f"more than {MAX_PIXELS:,} pixels; refused as a decompression bomb") from error
+    except UnidentifiedImageError as error:
+        raise BadImageError(name, _why_unidentified(payload)) from error
+    except _DECODER_ERRORS as error:
+        raise BadImageError(name, _plain(error)) from error
+
+
+def digest_of(payload: Payload) -> bytes:
+    """A 128-bit digest of an image's content: its encoded bytes, or the pixels of an array or picture.
+
+    Raises:
+        OSError: the file can't be read.
+        BadImageError: the picture can't be.
+    """
+    if isinstance(payload, Path):
+        return hashlib.blake2b(payload.read_bytes(), digest_size=16).digest()
+    if isinstance(payload, bytes):
+        return hashlib.blake2b(payload, digest_size=16).digest()
+    pixels = np.asarray(read_image(payload, "image") if isinstance(payload, Image.Image) else payload)
+    digest = hashlib.blake2b(f"{pixels.shape}{pixels.dtype}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
+
+
+@contextlib.contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Silence Pillow's warnings of odd metadata in files that it reads well. Enter it in the main thread only."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        yield
+
+
+def as_image_array(images: NDArray[np.generic]) -> ImageArray:
+    """`images` checked to be `(N, H, W, 3)`, `(N, H, W, 1)` or `(N, H, W)` uint8.
+
+    Raises:
+        ShapeError: any other shape or dtype.
+    """
+    if images.ndim == 3 and images.shape[-1] in (3, 4):
+        raise ShapeError(f"Expected several images, got one of shape {images.shape}. Make it a list: images[None].")
+    is_image_shape = images.ndim == 3 or (images.ndim == 4 and images.shape[-1] in (1, 3, 4))
+    if images.dtype != np.uint8 or not is_image_shape:
+        raise ShapeError(
+            f"Expected images as uint8 (N, H, W, 3) or (N, H, W), values 0..255; got {images.dtype} {images.shape}. "
+            "Don't scale pixels yourself: the backbone's card does it."
+        )
+    return images  # type: ignore[return-value]
+
+
+def _open(payload: Payload) -> Image.Image:
+    if isinstance(payload, Image.Image):
+        return payload
+    if isinstance(payload, np.ndarray):
+        return Image.fromarray(np.squeeze(payload, -1) if payload.ndim == 3 and payload.shape[-1] == 1 else payload)
+    if isinstance(payload, Path):
+        payload = payload.read_bytes()
+    if not payload:
+        raise ValueError("the file is empty")
+    image = Image.open(io.BytesIO(payload), formats=_FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    image.load()
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    turn = _TURNS.get(_orientation(image))
+    if turn is not None:
+        image = image.transpose(turn)
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16") or image.mode == "I":
+        return _high_bits(image)
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no fixed range. Save it with 8 or 16 bits")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 (upright) where there is none, or the EXIF is broken: that doesn't cost the image."""
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except _DECODER_ERRORS:
+        return 1
+
+
+def _high_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    if values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
+        raise ValueError("grey values outside 0..65535. Save it with 8 or 16 bits")
+    return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+
+
+def _why_unidentified(payload: Payload) -> str:
+    head = b""
+    if isinstance(payload, Path):
+        with payload.open("rb") as file:
+            head = file.read(64)
+    elif isinstance(payload, bytes):
+        head = payload[:64]
+    begins = f" (it begins with {head[:12]!r})" if head else ""
+    return f"not a JPEG, PNG, WebP, BMP, GIF or TIFF image{begins}"
+
+
+def _plain(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    return str(error).strip() or type(error).__name__

@@ -1,0 +1,123 @@
+"""Where images come from: files, the rows of a Parquet table, or an array. None is read before it's asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from topwork.data.decoding import Payload
+from topwork.errors import DataError
+from topwork.files import printable
+from topwork.types import ImageArray, IntArray
+
+
+class ImageSource(Protocol):
+    """N images that can be read in order, and named one by one."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def payloads(self, rows: IntArray) -> Iterator[Payload]:
+        """The images of `rows`, ascending integers in 0..N-1, one after another."""
+
+    def name(self, row: int) -> str:
+        """What a person would call this image: a path, or a table and row."""
+
+
+@dataclass(frozen=True, eq=False)
+class FileImages:
+    """One image a file. `root`, if there is one, is left out of the names."""
+
+    paths: tuple[str, ...]
+    root: str = ""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def payloads(self, rows: IntArray) -> Iterator[Payload]:
+        for row in rows:
+            yield Path(self.paths[row])
+
+    def name(self, row: int) -> str:
+        path = self.paths[row]
+        return printable(os.path.relpath(path, self.root) if self.root else path)
+
+
+@dataclass(frozen=True, eq=False)
+class ParquetImages:
+    """Encoded images in a column of a Parquet file, streamed; `names`, if given, has one a row."""
+
+    path: Path
+    column: str
+    n_rows: int
+    names: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def payloads(self, rows: IntArray) -> Iterator[Payload]:
+        import pyarrow.parquet as parquet
+
+        with self.path.open("rb") as opened, parquet.ParquetFile(opened) as file:
+            first = 0
+            for group in range(file.num_row_groups):
+                end = first + file.metadata.row_group(group).num_rows
+                wanted = rows[(rows >= first) & (rows < end)] - first
+                if len(wanted):
+                    yield from self._group_payloads(file, group, wanted)
+                first = end
+
+    def _group_payloads(self, file: object, group: int, wanted: IntArray) -> Iterator[Payload]:
+        start = 0
+        for batch in file.iter_batches(256, row_groups=[group], columns=[self.column]):  # type: ignore[attr-defined]
+            inside = wanted[(wanted >= start) & (wanted < start + batch.num_rows)] - start
+            column = batch.column(0)
+            for row in inside:
+                yield self._payload(column[int(row)].as_py())
+            start += batch.num_rows
+
+    def _payload(self, value: bytes | dict[str, object] | None) -> Payload:
+        if isinstance(value, dict):  # the Hugging Face image struct: bytes, or else a path
+            content, path = value.get("bytes"), value.get("path")
+            if content is None and isinstance(path, str):
+                return self.path.parent / path
+            value = content if isinstance(content, bytes) else None
+        return value or b""  # nothing there: decoding names it as empty
+
+    def name(self, row: int) -> str:
+        return self.names[row] if self.names else f"{printable(self.path.name)}[row {row}]"
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayImages:
+    """`(N, H, W, 3)` or `(N, H, W)` uint8, in memory, or a sequence of PIL images or arrays of any sizes."""
+
+    images: ImageArray | tuple[Payload, ...]
+    label: str = "image"
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def payloads(self, rows: IntArray) -> Iterator[Payload]:
+        for row in rows:
+            yield self.images[row]
+
+    def name(self, row: int) -> str:
+        return f"{self.label}[{row}]"
+
+
+def require_rows(rows: IntArray, n: int) -> IntArray:
+    """`rows` as ascending integers in 0..n-1.
+
+    Raises:
+        DataError: they are not.
+    """
+    rows = np.asarray(rows, dtype=np.int64)
+    if len(rows) and (rows.min() < 0 or rows.max() >= n or np.any(np.diff(rows) <= 0)):
+        raise DataError(f"Expected ascending rows in 0..{n - 1}.")
+    return rows

@@ -1,0 +1,143 @@
+"""Which side an image is on: train, validation or test, decided by its content.
+
+Each image (or group of images that must stay together) has a place in [0, 1) drawn from its digest: the first
+`test` of that line is the test side, the next part validation, the rest train. So a copy never sits on two sides,
+and adding, removing or reordering files moves no other image. Classes come out stratified as a fair draw does;
+then a class that came out without an image on a side is given its nearest one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from topwork.errors import OptionError, SplitError
+from topwork.types import DigestArray, IntArray, StrArray
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+SIDES = (TRAIN, VALIDATION, TEST)
+TEST_FRACTION = 0.2
+VALIDATION_FRACTION = 0.1
+
+
+@dataclass(frozen=True)
+class Units:
+    """Images that must stay together, as units: copies of one image, and images of one group.
+
+    `of_image` is `(N,)`, the unit of each image; `place` is `(U,)`, where each unit lies in [0, 1).
+    """
+
+    of_image: IntArray
+    place: NDArray[np.float64]
+
+
+def find_units(digests: DigestArray, groups: StrArray | None = None) -> Units:
+    """Tie images that share a digest, or a group, into units, and draw a place for each from its content.
+
+    Args:
+        digests: `(N,)`.
+        groups: `(N,)`, such as a patient or a camera for each image.
+    """
+    _, of_image = np.unique(digests, return_inverse=True)
+    keys = digests
+    if groups is not None:
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        names, of_group = np.unique(groups, return_inverse=True)
+        n_digests = int(of_image.max(initial=-1)) + 1
+        edges = coo_array(
+            (np.ones(len(of_image)), (of_image, of_group + n_digests)), shape=(n_digests + len(names),) * 2
+        )
+        of_image = connected_components(edges, directed=False)[1][of_image]
+        keys = np.array([name.encode() for name in groups], dtype=bytes)
+    _, of_image = np.unique(of_image, return_inverse=True)
+    place = np.ones(int(of_image.max(initial=-1)) + 1)
+    np.minimum.at(place, of_image, _places(keys))
+    return Units(of_image.astype(np.int64), place)
+
+
+def assign_sides(
+    labels: IntArray, units: Units, class_names: tuple[str, ...], *, test: float, validation: float
+) -> StrArray:
+    """The side of each image: `(N,)` of 'train', 'validation', 'test'.
+
+    Args:
+        labels: `(N,)`, integers in 0..K-1.
+        units: as from `find_units`.
+        class_names: K names, for messages.
+        test: the fraction of all images for testing, 0 for none.
+        validation: the fraction of the images not for testing, 0 for none.
+
+    Raises:
+        OptionError: a fraction outside 0..0.9.
+        SplitError: a class has fewer units than there are sides to fill.
+    """
+    for name, fraction in (("test", test), ("validation", validation)):
+        if not 0 <= fraction <= 0.9:
+            raise OptionError(f"Expected a {name} fraction in 0..0.9, got {fraction}.")
+    bounds = {TEST: test, VALIDATION: test + (1 - test) * validation}
+    wanted = [side for side, fraction in ((TEST, test), (VALIDATION, validation)) if fraction > 0]
+    sides = np.full(len(units.place), TRAIN, dtype="<U10")
+    if VALIDATION in wanted:
+        sides[units.place < bounds[VALIDATION]] = VALIDATION
+    if TEST in wanted:
+        sides[units.place < bounds[TEST]] = TEST
+    of_class = _units_of_classes(labels, units, len(class_names))
+    _require_enough(labels, of_class, class_names, 1 + len(wanted))
+    for side in (*wanted, TRAIN):
+        _give_every_class(sides, side, of_class, units.place, class_names)
+    return sides[units.of_image]
+
+
+def _places(keys: NDArray[np.bytes_]) -> NDArray[np.float64]:
+    """A uniform draw in [0, 1) for each key; its own hash, so that keys need not look random."""
+    import hashlib
+
+    draws = [int.from_bytes(hashlib.blake2b(b"topwork split" + bytes(key), digest_size=8).digest()) for key in keys]
+    return np.array(draws, dtype=np.float64) / 2**64
+
+
+def _units_of_classes(labels: IntArray, units: Units, n_classes: int) -> list[IntArray]:
+    order = np.argsort(labels, kind="stable")
+    borders = np.searchsorted(labels[order], np.arange(1, n_classes))
+    return [np.unique(part) for part in np.split(units.of_image[order], borders)]
+
+
+def _require_enough(labels: IntArray, of_class: list[IntArray], class_names: tuple[str, ...], needed: int) -> None:
+    n_images = np.bincount(labels, minlength=len(class_names))
+    for name, n, own in zip(class_names, n_images, of_class, strict=True):
+        if len(own) < needed:
+            what = "no images" if n == 0 else f"{n} image{'s' if n > 1 else ''}"
+            apart = "" if len(own) == n else f" ({len(own)} when copies and groups are kept together)"
+            raise SplitError(
+                f"Class {name!r} has {what}{apart}, too few to split: {needed} sides need one each. "
+                "Add images of it, or leave it out."
+            )
+
+
+def _give_every_class(
+    sides: StrArray,
+    side: str,
+    of_class: list[IntArray],
+    place: NDArray[np.float64],
+    class_names: tuple[str, ...],
+) -> None:
+    """For each class that lacks `side`, move the unit that lies lowest of those that can be spared elsewhere."""
+    for name, own in zip(class_names, of_class, strict=True):
+        if np.any(sides[own] == side):
+            continue
+        spare = [unit for unit in own[np.argsort(place[own])] if _can_leave(unit, sides, of_class)]
+        if not spare:
+            raise SplitError(
+                f"Class {name!r} has no image to spare for the {side} side: its copies or groups tie it to others. "
+                "Add images of it, leave it out, or give the split yourself."
+            )
+        sides[spare[0]] = side
+
+
+def _can_leave(unit: int, sides: StrArray, of_class: list[IntArray]) -> bool:
+    """Whether no class loses its last unit on a side when `unit` leaves it."""
+    return all(np.sum(sides[own] == sides[unit]) > 1 for own in of_class if unit in own)

@@ -1,0 +1,182 @@
+"""Images listed in a CSV or Parquet table: paths, or encoded bytes, with a label column."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from topwork.data.sources import FileImages, ImageSource, ParquetImages
+from topwork.data.table import LabelTable
+from topwork.errors import DataError, did_you_mean
+from topwork.files import printable
+from topwork.types import StrArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
+IMAGE_COLUMNS = (
+    "image",
+    "img",
+    "path",
+    "image_path",
+    "filepath",
+    "file_path",
+    "file",
+    "filename",
+    "file_name",
+    "bytes",
+)
+LABEL_COLUMNS = ("label", "labels", "class", "class_name", "target", "category", "species")
+SPLIT_COLUMNS = ("split", "fold", "subset")
+NAME_COLUMNS = ("name", "id", "file_name", "filename")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns a user named; None where they are to be found by their usual names."""
+
+    image: str | None = None
+    label: str | None = None
+    split: str | None = None
+    group: str | None = None
+
+
+def read_table(path: Path, columns: Columns) -> LabelTable:
+    """The images that a table lists, with their labels.
+
+    Raises:
+        DataError: no such table, not readable as one, a column that isn't there, or a row without a label.
+    """
+    shown = printable(str(path))
+    if not path.is_file():
+        raise DataError(f"There is no file {shown!r}.")
+    table, schema = _read(path, columns)
+    all_names = schema.names
+    for name in all_names:
+        if all_names.count(name) > 1:
+            raise DataError(f"{shown!r} has {all_names.count(name)} columns called {name!r}. Rename all but one.")
+    image = _find(columns.image, IMAGE_COLUMNS, all_names, "image", shown)
+    label = _find(columns.label, LABEL_COLUMNS, all_names, "label", shown)
+    split = columns.split and _find(columns.split, (), all_names, "split", shown)
+    split = split or next((name for name in SPLIT_COLUMNS[:1] if name in all_names), None)
+    group = columns.group and _find(columns.group, (), all_names, "group", shown)
+    labels = _whole_column(table, label, "label", shown)
+    class_names = _class_names(schema, label)
+    if class_names and not np.issubdtype(labels.dtype, np.integer):
+        class_names = None
+    return LabelTable(
+        source=_source(path, table, schema, image),
+        labels=labels,
+        class_names=class_names,
+        sides=_strings(_whole_column(table, split, "split", shown)) if split else None,
+        groups=_strings(_whole_column(table, group, "group", shown)) if group else None,
+    )
+
+
+def _read(path: Path, columns: Columns) -> tuple[pa.Table, pa.Schema]:
+    """All columns but those that hold images, and the whole schema."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        if path.suffix.lower() != ".parquet":
+            return _read_csv(path)
+        with path.open("rb") as file:  # opened here: pyarrow takes names in UTF-8 only
+            schema = pyarrow.parquet.read_schema(file)
+            plain = [field.name for field in schema if not _holds_images(field.type)]
+            return pyarrow.parquet.ParquetFile(file).read(columns=plain), schema
+    except (pa.ArrowInvalid, pa.ArrowException, UnicodeDecodeError) as error:
+        kind = "Parquet" if path.suffix.lower() == ".parquet" else "CSV"
+        raise DataError(f"{printable(str(path))!r} can't be read as {kind}: {str(error).splitlines()[0]}") from error
+
+
+def _read_csv(path: Path) -> tuple[pa.Table, pa.Schema]:
+    """Every column as text; an empty cell is missing."""
+    import pyarrow as pa
+    import pyarrow.csv
+
+    parse = pyarrow.csv.ParseOptions(delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    with path.open("rb") as file:
+        header = file.readline()
+    names = pyarrow.csv.read_csv(pa.BufferReader(header), parse_options=parse).schema.names
+    as_text = pyarrow.csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
+    )
+    with path.open("rb") as file:
+        table = pyarrow.csv.read_csv(file, parse_options=parse, convert_options=as_text)
+    return table, table.schema
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_struct(kind))
+
+
+def _find(named: str | None, usual: tuple[str, ...], there: list[str], what: str, shown: str) -> str:
+    if named is not None:
+        if named not in there:
+            raise DataError(
+                f"{shown!r} has no column {named!r} for the {what}.{did_you_mean(named, there)} "
+                f"Its columns are {', '.join(map(repr, there))}."
+            )
+        return named
+    lowered = {name.lower(): name for name in there}
+    for name in usual:
+        if name in lowered:
+            return lowered[name]
+    raise DataError(
+        f"{shown!r} has no column that looks like the {what} ({', '.join(usual)}). "
+        f"Its columns are {', '.join(map(repr, there))}: name the right one with --{what}-column."
+    )
+
+
+def _whole_column(table: pa.Table, name: str, what: str, shown: str) -> Any:
+    """A column's values as an array, none of them missing."""
+    import pyarrow as pa
+
+    if name not in table.column_names:
+        raise DataError(f"Column {name!r} of {shown!r} holds binary data, so it can't be the {what}.")
+    column = table.column(name)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if column.null_count:
+        missing = np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))
+        raise DataError(
+            f"{len(missing):,} rows of {shown!r} have no {what} (the first is row {missing[0]}). "
+            "Fill them in, or leave those rows out."
+        )
+    values = column.to_numpy()
+    return _strings(values) if values.dtype == object else values
+
+
+def _strings(values: Any) -> StrArray:
+    return np.array([str(value) for value in values], dtype=str)
+
+
+def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
+    metadata = schema.metadata or {}
+    if b"classes" in metadata:
+        return tuple(metadata[b"classes"].decode().splitlines())
+    if b"huggingface" in metadata:
+        try:
+            names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
+        except (ValueError, LookupError, TypeError):
+            return None
+        return tuple(map(str, names)) if names else None
+    return None
+
+
+def _source(path: Path, table: pa.Table, schema: pa.Schema, image: str) -> ImageSource:
+    if _holds_images(schema.field(image).type):
+        name = next((name for name in NAME_COLUMNS if name in table.column_names and name != image), None)
+        names = tuple(map(str, table.column(name).to_pylist())) if name else None
+        return ParquetImages(path, image, table.num_rows, names)
+    paths = _whole_column(table, image, "image", printable(str(path)))
+    return FileImages(tuple(os.path.join(path.parent, str(file)) for file in paths), str(path.parent))

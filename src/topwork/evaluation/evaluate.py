@@ -1,0 +1,49 @@
+"""Evaluation of a classifier on labelled images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from topwork.classifier.classifier import ImageClassifier
+from topwork.classifier.predictions import Predictions
+from topwork.data.dataset import ImageDataset
+from topwork.errors import DataError, did_you_mean
+from topwork.evaluation.metrics import Evaluation, evaluate_probabilities
+from topwork.types import IntArray
+
+
+def evaluate(classifier: ImageClassifier, dataset: ImageDataset) -> Evaluation:
+    """How good `classifier` is on the images of `dataset`, such as `dataset.test`.
+
+    Images that can't be read are left out and counted.
+
+    Raises:
+        DataError: no readable images, or a class that the classifier does not know.
+    """
+    return evaluate_predictions(dataset, classifier.predict_dataset(dataset))
+
+
+def evaluate_predictions(dataset: ImageDataset, predictions: Predictions) -> Evaluation:
+    """The evaluation of `predictions` made for `dataset`."""
+    labels = labels_for(dataset, predictions.class_names)[predictions.indices]
+    return evaluate_probabilities(
+        labels, predictions.probabilities, predictions.class_names, n_bad=len(predictions.bad)
+    )
+
+
+def labels_for(dataset: ImageDataset, class_names: tuple[str, ...]) -> IntArray:
+    """`(N,)`, the labels of `dataset` as indices into `class_names`.
+
+    Raises:
+        DataError: a class that `class_names` lacks.
+    """
+    place = {name: i for i, name in enumerate(class_names)}
+    for label in np.unique(dataset.labels):
+        name = dataset.class_names[label]
+        if name not in place:
+            raise DataError(
+                f"{dataset.origin!r} has a class {name!r} that the classifier does not know."
+                f"{did_you_mean(name, class_names)} It knows {', '.join(class_names[:20])}."
+            )
+    mapping = np.array([place.get(name, -1) for name in dataset.class_names])
+    return mapping[dataset.labels]

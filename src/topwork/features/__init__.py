@@ -1,0 +1,1 @@
+"""Vectors, once per image: extraction, and the store that keeps them."""

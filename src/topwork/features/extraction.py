@@ -1,0 +1,147 @@
+"""Features of a dataset: what the store has is read, the rest is computed once and kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+
+from topwork.backbones.backbone import Backbone
+from topwork.backbones.engines import Device, open_engine
+from topwork.data.dataset import ImageDataset
+from topwork.data.decoding import DECODING_VERSION
+from topwork.errors import BadImageError, OptionError, TooManyBadImagesError
+from topwork.features.pipeline import BadImage, FeatureStream
+from topwork.features.store import Shelf, new_shelf, open_shelf
+from topwork.files import fingerprint
+from topwork.progress import Reporter
+from topwork.types import DigestArray, FloatArray, IntArray, OnBadImage
+
+MOST_BAD = 0.1
+"""A run in which more than this part of the images can't be read stops."""
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What a frozen backbone sees in the images of a dataset.
+
+    Attributes:
+        values: `(n, D)` float32, one row for each readable image, in the dataset's order.
+        indices: `(n,)`, the index in the dataset of each row of `values`.
+        bad: the images that could not be read.
+        fingerprint: of all that the values depend on, but for the images.
+        n_extracted: how many rows the backbone was run for now; the rest came from the store.
+    """
+
+    values: FloatArray
+    indices: IntArray
+    bad: tuple[BadImage, ...]
+    fingerprint: str
+    n_extracted: int
+
+
+def extract_features(
+    dataset: ImageDataset,
+    backbone: Backbone,
+    *,
+    on_bad_image: OnBadImage = "skip",
+    device: Device = "auto",
+    reporter: Reporter | None = None,
+) -> Features:
+    """The features of every readable image, from the store or computed now.
+
+    Computing takes memory that does not grow with the number of images; the result is `(N, D)` float32.
+    Interrupted, it goes on where it stopped when it is called again.
+
+    Args:
+        dataset: the images.
+        backbone: as from `load_backbone`.
+        on_bad_image: 'skip' images that can't be read, and list them; or 'stop' at the first.
+        device: 'cpu', 'gpu', or 'auto' for an accelerator where JAX sees one.
+        reporter: hears how far it is.
+
+    Raises:
+        BadImageError: an image can't be read, and `on_bad_image` is 'stop'.
+        TooManyBadImagesError: more than a tenth of the images can't be read.
+        StorageError: the store can't be written.
+    """
+    if on_bad_image not in get_args(OnBadImage):
+        raise OptionError(f"Expected on_bad_image to be 'skip' or 'stop', got {on_bad_image!r}.")
+    reporter = reporter or Reporter()
+    facts = feature_facts(backbone)
+    digests = dataset.read_digests(reporter)
+    shelf = open_shelf(facts)
+    places = shelf.find(digests) if shelf else np.full(len(dataset), -1)
+    n_extracted, reasons = 0, {}
+    if shelf is None or np.any(places < 0):
+        engine = open_engine(backbone, device)
+        if shelf is None:
+            shelf = new_shelf(facts, engine.n_features)
+            places = shelf.find(digests)  # what lies there, if only the facts were damaged
+        missing = np.flatnonzero(places < 0)
+        todo = missing[np.sort(np.unique(digests[missing], return_index=True)[1])]  # of copies, the first
+        stream = FeatureStream(dataset.source, dataset.rows[todo], engine, backbone.size, digests[todo])
+        watch = _BadImageWatch(on_bad_image, len(dataset), stream)
+        n_extracted = _fill(shelf, stream, digests[todo], watch, reporter, n_known=len(digests) - len(missing))
+        reasons = {digests[todo[bad.index]]: bad.reason for bad in stream.bad}
+        places = shelf.find(digests)
+    bad = tuple(
+        BadImage(int(i), dataset.source.name(int(dataset.rows[i])), reasons[digests[i]])
+        for i in np.flatnonzero(places < 0)
+    )
+    _require_few(len(bad), len(dataset), bad[0] if bad else None)
+    indices = np.flatnonzero(places >= 0)
+    return Features(shelf.read(places[indices]), indices, bad, fingerprint(facts), n_extracted)
+
+
+def feature_facts(backbone: Backbone) -> dict[str, Any]:
+    """All that a feature depends on, but for the image's bytes."""
+    return {**backbone.facts(), "view": "plain", "decoding": DECODING_VERSION}
+
+
+@dataclass
+class _BadImageWatch:
+    """Stops an extraction when its images are too bad to go on."""
+
+    on_bad_image: OnBadImage
+    n_images: int
+    stream: FeatureStream
+
+    def check(self) -> None:
+        bad = self.stream.bad
+        if bad and self.on_bad_image == "stop":
+            raise BadImageError(bad[0].name, bad[0].reason)
+        _require_few(len(bad), self.n_images, bad[0] if bad else None)
+
+
+def _require_few(n_bad: int, n_images: int, first: BadImage | None) -> None:
+    if first is not None and n_bad > MOST_BAD * n_images:
+        raise TooManyBadImagesError(
+            f"{n_bad:,} of {n_images:,} images can't be read so far, more than a tenth: something is wrong with the "
+            f"set as a whole. The first is {first.name!r}: {first.reason}."
+        )
+
+
+def _fill(
+    shelf: Shelf,
+    stream: FeatureStream,
+    digests: DigestArray,
+    watch: _BadImageWatch,
+    reporter: Reporter,
+    n_known: int,
+) -> int:
+    """Run the backbone and keep what it gives; returns the number of images that it was run for."""
+    n_done = 0
+    total = n_known + len(stream.rows)
+    with (
+        shelf.writer() as writer,
+        reporter.task("Extracting features", total, "images", done=n_known) as task,
+    ):
+        for positions, values in stream:
+            writer.add(digests[positions], values)
+            n_done += len(positions)
+            task.advance(len(positions))
+            watch.check()
+        watch.check()
+    return n_done

@@ -1,0 +1,57 @@
+"""A frozen backbone as a scikit-learn transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from topwork.backbones.backbone import Backbone, load_backbone
+from topwork.backbones.cards import STARTER
+from topwork.data.dataset import ImageDataset, as_payloads
+from topwork.data.sources import ArrayImages
+from topwork.errors import BadImageError
+from topwork.features.extraction import extract_features
+from topwork.types import FloatArray
+
+
+class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Images to features of a frozen backbone, for scikit-learn's pipelines; kept, so computed once an image.
+
+    `make_pipeline(FeatureExtractor("densenet121"), LogisticRegression())` is a classifier of images.
+
+    Args:
+        backbone: a name, such as 'densenet121', for its own pretrained weights and input size; else as from
+            `load_backbone`.
+    """
+
+    def __init__(self, backbone: str | Backbone = STARTER) -> None:
+        self.backbone = backbone
+
+    def fit(self, X: Any, y: Any = None) -> FeatureExtractor:
+        """Find or fetch the weights; nothing is learned from the images."""
+        self.backbone_ = load_backbone(self.backbone) if isinstance(self.backbone, str) else self.backbone
+        return self
+
+    def transform(self, X: NDArray[np.uint8] | Sequence[Any] | ImageDataset) -> FloatArray:
+        """`(N, D)` float32 features of images: paths, PIL images, `(N, H, W, 3)` uint8, or an `ImageDataset`.
+
+        Raises:
+            BadImageError: an image can't be read.
+        """
+        if not hasattr(self, "backbone_"):
+            self.fit(X)
+        features = extract_features(_as_dataset(X), self.backbone_)
+        if features.bad:
+            raise BadImageError(features.bad[0].name, features.bad[0].reason)
+        return features.values
+
+
+def _as_dataset(images: NDArray[np.uint8] | Sequence[Any] | ImageDataset) -> ImageDataset:
+    if isinstance(images, ImageDataset):
+        return images
+    source = ArrayImages(as_payloads(images))
+    return ImageDataset(source, np.arange(len(source)), np.zeros(len(source), np.int64), ("?",))

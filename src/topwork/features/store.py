@@ -1,0 +1,180 @@
+"""The feature store: features on disk, found by the image's content and all that else they depend on.
+
+One folder for each way of making features (backbone, weights, preprocessing, size, pooling, view, precision,
+decoding), named by the fingerprint of these facts. In it lie shards: `.npy` files of (image digest, vector) records,
+each written whole or not at all and never changed. So several runs may write at once, and a killed one keeps its
+finished shards.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from topwork.errors import ShapeError
+from topwork.files import atomic_file, cache_dir, fingerprint, folder_bytes, read_json, write_json
+from topwork.types import DigestArray, FloatArray, IntArray
+
+_SHARD_BYTES = 64 << 20
+
+
+class Shelf:
+    """The features that one way of making them has given, by image digest."""
+
+    def __init__(self, folder: Path, n_features: int) -> None:
+        self.folder = folder
+        self.n_features = n_features
+        self._record = np.dtype([("digest", "S16"), ("values", "<f4", (n_features,))])
+        self._shards = [shard for path in sorted(folder.glob("*.npy")) if (shard := self._open(path)) is not None]
+        self._index()
+
+    @property
+    def n_images(self) -> int:
+        """How many images it knows."""
+        return len(self._sorted)
+
+    def find(self, digests: DigestArray) -> IntArray:
+        """Where the features of these images lie: `(N,)`, -1 where there are none."""
+        if not len(self._sorted):
+            return np.full(len(digests), -1, dtype=np.int64)
+        places = np.minimum(np.searchsorted(self._sorted, digests), len(self._sorted) - 1)
+        return np.where(self._sorted[places] == digests, self._order[places], -1)
+
+    def read(self, places: IntArray) -> FloatArray:
+        """The features at `places`, as from `find` and none of them -1: `(N, D)` float32."""
+        result = np.empty((len(places), self.n_features), dtype=np.float32)
+        start = 0
+        for shard in self._shards:
+            inside = np.flatnonzero((places >= start) & (places < start + len(shard)))
+            result[inside] = shard["values"][places[inside] - start]
+            start += len(shard)
+        return result
+
+    def writer(self) -> ShelfWriter:
+        """A writer for features that are missing; use it as a context manager."""
+        return ShelfWriter(self)
+
+    def add(self, digests: DigestArray, values: FloatArray) -> None:
+        """Keep the features `values` `(n, D)` of images `digests` `(n,)`, as one shard."""
+        if values.shape != (len(digests), self.n_features):
+            raise ShapeError(f"Expected features of shape {(len(digests), self.n_features)}, got {values.shape}.")
+        records = np.empty(len(digests), dtype=self._record)
+        records["digest"], records["values"] = digests, values
+        path = self.folder / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.npy"
+        with atomic_file(path) as file:
+            np.save(file, records)
+        shard = self._open(path)
+        if shard is not None:
+            self._shards.append(shard)
+
+    def refresh(self) -> None:
+        """Let `find` see what `add` has brought."""
+        self._index()
+
+    def _open(self, path: Path) -> Any:
+        try:
+            shard = np.load(path, mmap_mode="r")
+        except (OSError, ValueError, EOFError):
+            return None  # damaged from outside: its images are extracted again
+        return shard if shard.dtype == self._record else None
+
+    def _index(self) -> None:
+        digests = [np.asarray(shard["digest"]) for shard in self._shards]
+        together = np.concatenate(digests) if digests else np.empty(0, dtype="S16")
+        self._order = np.argsort(together, kind="stable")
+        self._sorted = together[self._order]
+
+
+class ShelfWriter:
+    """Collects features and writes them as shards, often enough that a killed run loses little."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._digests: list[DigestArray] = []
+        self._values: list[FloatArray] = []
+        self._began = self._last = time.monotonic()
+
+    def __enter__(self) -> ShelfWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.flush()  # whatever ended the block, what was computed is kept
+        self._shelf.refresh()
+
+    def add(self, digests: DigestArray, values: FloatArray) -> None:
+        """Take features `values` `(n, D)` of images `digests` `(n,)`."""
+        self._digests.append(digests)
+        self._values.append(values)
+        now = time.monotonic()
+        # at most a twentieth of the work so far, or two minutes of it, is ever at stake
+        patience = min(120.0, max(10.0, (now - self._began) / 20))
+        if now - self._last > patience or sum(value.nbytes for value in self._values) > _SHARD_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was collected."""
+        if self._digests:
+            self._shelf.add(np.concatenate(self._digests), np.concatenate(self._values))
+        self._digests, self._values, self._last = [], [], time.monotonic()
+
+
+@dataclass(frozen=True)
+class ShelfSummary:
+    """What `topwork cache` says of one way of making features."""
+
+    folder: Path
+    facts: dict[str, Any]
+    n_images: int
+    n_bytes: int
+    last_used: float
+
+
+def open_shelf(facts: dict[str, Any]) -> Shelf | None:
+    """The shelf for features that depend on `facts`; None where there are no such features yet."""
+    folder = store_dir() / fingerprint(facts)
+    known = read_json(folder / "facts.json")
+    if known is None:
+        return None
+    os.utime(folder)  # `prune` goes by the last use
+    return Shelf(folder, known["n_features"])
+
+
+def new_shelf(facts: dict[str, Any], n_features: int) -> Shelf:
+    """An empty shelf for features of width `n_features` that depend on `facts`."""
+    folder = store_dir() / fingerprint(facts)
+    write_json(folder / "facts.json", {"n_features": n_features, **facts})
+    return Shelf(folder, n_features)
+
+
+def store_dir() -> Path:
+    """The folder of the feature store."""
+    return cache_dir() / "features"
+
+
+def summaries() -> list[ShelfSummary]:
+    """Every shelf in the store, the last used first."""
+    shelves = [(path.parent, read_json(path)) for path in store_dir().glob("*/facts.json")]
+    found = [_summary(folder, facts) for folder, facts in shelves if facts is not None]
+    return sorted(found, key=lambda summary: -summary.last_used)
+
+
+def prune(*, backbone: str | None = None, older_than_days: float = 0.0) -> list[ShelfSummary]:
+    """Delete shelves, all or those of one backbone, that were last used longer ago; returns what was deleted."""
+    limit = time.time() - older_than_days * 86_400
+    chosen = [s for s in summaries() if backbone in (None, s.facts["backbone"]) and s.last_used <= limit]
+    for summary in chosen:
+        shutil.rmtree(summary.folder)
+    return chosen
+
+
+def _summary(folder: Path, facts: dict[str, Any]) -> ShelfSummary:
+    last_used = folder.stat().st_mtime
+    n_images = Shelf(folder, facts["n_features"]).n_images
+    return ShelfSummary(folder, facts, n_images, folder_bytes(folder), last_used)

@@ -1,0 +1,161 @@
+"""The run folder: classifier, history, metrics, predictions, and how it all came about."""
+
+from __future__ import annotations
+
+import csv
+import io
+import platform
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from topwork.classifier.classifier import ImageClassifier
+from topwork.classifier.predictions import Predictions
+from topwork.classifier.saving import write_classifier
+from topwork.classifier.training import Training
+from topwork.data.dataset import ImageDataset
+from topwork.data.splits import TEST
+from topwork.errors import SavedFileError
+from topwork.evaluation.metrics import Evaluation
+from topwork.features.extraction import feature_facts
+from topwork.files import atomic_folder, write_json
+from topwork.runs.model_card import model_card
+from topwork.tops.dense_stack import DenseStack
+from topwork.types import DigestArray
+from topwork.version import VERSION
+
+IMAGES = "images.parquet"
+_LIBRARIES = ("jax", "keras", "numpy", "openvino", "pillow", "scikit-learn", "scipy")
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a run knows beside its results: the command, the seed, and how long it took."""
+
+    command: str
+    seed: int
+    seconds: float
+
+
+def write_run_folder(
+    folder: Path,
+    classifier: ImageClassifier,
+    training: Training,
+    test: Evaluation,
+    validation: Evaluation,
+    predictions: Predictions,
+    facts: RunFacts,
+) -> None:
+    """Write all of a run as the folder `folder`, which appears whole or not at all.
+
+    Raises:
+        StorageError: it can't be written.
+    """
+    with atomic_folder(folder, replace=False) as staging:
+        if isinstance(classifier.top, DenseStack):
+            (staging / "classifier").mkdir()
+            write_classifier(classifier, staging / "classifier")
+        _write_history(staging / "history.csv", training)
+        write_json(staging / "metrics.json", {"test": test.as_dict(), "validation": validation.as_dict()})
+        _write_predictions(staging / "predictions.parquet", training.dataset, predictions)
+        _write_images(staging / IMAGES, training.dataset)
+        write_json(staging / "run.json", _run_record(classifier, training, facts))
+        (staging / "README.md").write_text(model_card(classifier, training, test, facts.command), "utf-8")
+
+
+def seen_digests(path: Path) -> DigestArray | None:
+    """The digests of the images that a run's top was trained or validated on; None where there is no list.
+
+    `path` is a run folder, or the classifier in it.
+    """
+    import pyarrow.parquet as parquet
+
+    path = next((folder for folder in (path, path.resolve().parent) if (folder / IMAGES).is_file()), path)
+    if not (path / IMAGES).is_file():
+        return None
+    try:
+        with (path / IMAGES).open("rb") as file:
+            table = parquet.ParquetFile(file).read(columns=["digest", "side"])
+    except (OSError, ValueError) as error:
+        raise SavedFileError(f"{str(path / IMAGES)!r} can't be read: {error}. Copy the run folder again.") from error
+    used = np.array([side != TEST for side in table.column("side").to_pylist()], dtype=bool)
+    return np.asarray(np.array(table.column("digest").to_pylist(), dtype="S16")[used])
+
+
+def _write_history(path: Path, training: Training) -> None:
+    text = io.StringIO()
+    if training.history:
+        writer = csv.DictWriter(text, list(training.history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(training.history)
+    path.write_text(text.getvalue(), "utf-8")
+
+
+def _write_predictions(path: Path, dataset: ImageDataset, predictions: Predictions) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    names = np.array(predictions.class_names)
+    best = predictions.probabilities.argmax(axis=1)
+    columns = {
+        "image": [predictions.names[i] for i in predictions.indices],
+        "label": names[dataset.labels[predictions.indices]].tolist(),
+        "predicted": names[best].tolist(),
+        "probability": predictions.probabilities[np.arange(len(best)), best],
+        "probabilities": pa.array(list(predictions.probabilities), pa.list_(pa.float64())),
+    }
+    table = pa.table(columns, metadata={"classes": "\n".join(predictions.class_names)})
+    with path.open("wb") as file:  # opened here: pyarrow takes names in UTF-8 only
+        parquet.write_table(table, file)
+
+
+def _write_images(path: Path, dataset: ImageDataset) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    digests = [bytes(digest).ljust(16, b"\0") for digest in dataset.digests]  # NumPy drops trailing zero bytes
+    columns = {
+        "image": dataset.names,
+        "label": np.array(dataset.class_names)[dataset.labels].tolist(),
+        "side": dataset.sides.tolist() if dataset.sides is not None else [None] * len(dataset),
+        "digest": pa.array(digests, pa.binary(16)),
+    }
+    with path.open("wb") as file:  # opened here: pyarrow takes names in UTF-8 only
+        parquet.write_table(pa.table(columns), file)
+
+
+def _run_record(classifier: ImageClassifier, training: Training, facts: RunFacts) -> dict[str, Any]:
+    dataset = training.dataset
+    sides, counts = np.unique(dataset.sides if dataset.sides is not None else [], return_counts=True)
+    return {
+        "command": facts.command,
+        "topwork": VERSION,
+        "python": sys.version.split()[0],
+        "machine": f"{platform.system()} {platform.machine()}",
+        "libraries": {name: version(name) for name in _LIBRARIES},
+        "seed": facts.seed,
+        "data": {
+            "origin": dataset.origin,
+            "images": len(dataset),
+            "sides": {str(side): int(n) for side, n in zip(sides, counts, strict=True)},
+            "notes": list(dataset.notes),
+        },
+        "backbone": {
+            **feature_facts(classifier.backbone),
+            "weights_origin": classifier.backbone.weights.origin,
+        },
+        "features": training.features.fingerprint,
+        "top": classifier.record["top"],
+        "best_row": training.best,
+        "seconds": {
+            "features": round(training.seconds_features, 3),
+            "top": round(training.seconds_top, 3),
+            "all": round(facts.seconds, 3),
+        },
+        "n_extracted": training.features.n_extracted,
+        "quarantined": [{"image": image.name, "reason": image.reason} for image in training.bad],
+    }

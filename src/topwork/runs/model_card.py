@@ -1,0 +1,61 @@
+"""The run folder's README: a model card in Hugging Face's format."""
+
+from __future__ import annotations
+
+import json
+
+from topwork.classifier.classifier import ImageClassifier
+from topwork.classifier.training import Training
+from topwork.evaluation.metrics import Evaluation
+
+
+def model_card(classifier: ImageClassifier, training: Training, test: Evaluation, command: str) -> str:
+    """Markdown with a YAML head: what the classifier is, how good it is, how to use it, how it was made."""
+    backbone, dataset = classifier.backbone, training.dataset
+    head = [
+        "---",
+        "library_name: topwork",
+        "pipeline_tag: image-classification",
+        "tags: [image-classification, transfer-learning, frozen-features]",
+        "model-index:",
+        f"- name: {json.dumps(f'{backbone.name} with a new top')}",
+        "  results:",
+        "  - task: {type: image-classification}",
+        f"    dataset: {{name: {json.dumps(dataset.origin)}, type: {json.dumps(dataset.origin)}, split: test}}",
+        "    metrics:",
+        f"    - {{type: accuracy, value: {test.accuracy.value:.4f}}}",
+        "---",
+    ]
+    rows = [
+        f"| {result.name} | {result.n} | {100 * result.recall.value:.1f} % "
+        f"| {f'{100 * result.precision.value:.1f} %' if result.precision else '–'} | {result.f1:.3f} |"
+        for result in test.classes
+    ]
+    body = [
+        "",
+        f"# {len(classifier.class_names)} classes on {backbone.name}",
+        "",
+        f"Answers {test.accuracy} of the test images right ({test.n:,} images that training never saw; in brackets "
+        "the 95 % interval, which holds for images like these).",
+        "",
+        "| class | test images | recall | precision | F1 |",
+        "|---|---|---|---|---|",
+        *rows,
+        "",
+        "## Use",
+        "```python",
+        "import topwork as tw",
+        'classifier = tw.load_classifier(".")  # this folder',
+        'classifier.predict(["image.jpg"])',
+        "```",
+        "",
+        "## How it was made",
+        f"- Backbone: {backbone.name}, frozen, weights {backbone.weights.origin}, input {backbone.size} pixels, "
+        f"{backbone.pooling} pooling, {backbone.precision}. Licence of its weights: {backbone.card.licence}.",
+        f"- Top: {json.dumps(classifier.record['top'])}",
+        f"- Images: {training.n_train:,} for training, {training.n_validation:,} for validation, {test.n:,} for "
+        f"testing; {len(training.bad):,} could not be read (`run.json` lists them).",
+        f"- Command: `{command}`" if command else "- Made from Python.",
+        "",
+    ]
+    return "\n".join(head + body)

@@ -1,0 +1,189 @@
+"""Training from images to a run folder, and evaluating what a run folder holds."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from topwork.backbones.backbone import Backbone
+from topwork.backbones.cards import STARTER
+from topwork.backbones.engines import Device
+from topwork.classifier.classifier import ImageClassifier
+from topwork.classifier.predictions import Predictions
+from topwork.classifier.saving import load_classifier
+from topwork.classifier.training import Training, fit_classifier
+from topwork.data.dataset import ImageDataset
+from topwork.data.splits import SIDES, TEST, TRAIN, VALIDATION
+from topwork.errors import DataError, OptionError
+from topwork.evaluation.evaluate import evaluate_predictions
+from topwork.evaluation.metrics import Evaluation, evaluate_probabilities
+from topwork.files import printable, storage_errors
+from topwork.progress import Reporter, console_reporter
+from topwork.runs.folder import RunFacts, seen_digests, write_run_folder
+from topwork.types import OnBadImage
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One finished training.
+
+    Attributes:
+        folder: where it is written.
+        classifier: what was trained.
+        training: how.
+        test: how good it is on the test images, which nothing had looked at before.
+        validation: how good it is on the validation images, which chose when to stop; it flatters a little.
+    """
+
+    folder: Path
+    classifier: ImageClassifier
+    training: Training
+    test: Evaluation
+    validation: Evaluation
+
+
+def train(
+    dataset: ImageDataset,
+    backbone: str | Backbone = STARTER,
+    *,
+    top: Any = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    on_bad_image: OnBadImage = "skip",
+    device: Device = "auto",
+    command: str = "",
+    reporter: Reporter | None = None,
+) -> Run:
+    """Train a classifier, test it once, and write a run folder: all of `topwork train`.
+
+    Args:
+        dataset: labelled images; sides that it doesn't bring are decided by content.
+        backbone: see `fit_classifier`, as for top, seed, on_bad_image and device.
+        top: a scikit-learn classifier; None means `LinearTop()`.
+        seed: given to the top.
+        out: the run folder, which must be new; None takes `runs/NAME-1`, or the next free number.
+        on_bad_image: 'skip' or 'stop'.
+        device: 'cpu', 'gpu' or 'auto'.
+        command: what the user typed, for the record.
+        reporter: hears of progress; None shows it on standard error.
+
+    Raises:
+        TopworkError: see `fit_classifier`; or the run folder exists, or can't be written.
+    """
+    reporter = reporter or console_reporter()
+    _require_new_folder(out)
+    began = time.perf_counter()
+    dataset.read_digests(reporter)
+    split = dataset.with_sides
+    _require_every_side(split)
+    _warn_of_copies(split, reporter)
+    classifier = fit_classifier(
+        split, backbone, top=top, seed=seed, on_bad_image=on_bad_image, device=device, reporter=reporter
+    )
+    training = classifier.training
+    if training is None:
+        raise DataError("The classifier has no record of its training.")
+    test, predictions = _evaluate_side(classifier, training, TEST)
+    validation, _ = _evaluate_side(classifier, training, VALIDATION)
+    facts = RunFacts(command=command, seed=seed, seconds=time.perf_counter() - began)
+    folder = _free_folder(dataset, out)
+    write_run_folder(folder, classifier, training, test, validation, predictions, facts)
+    return Run(folder, classifier, training, test, validation)
+
+
+def evaluate_run(
+    path: str | Path, dataset: ImageDataset, *, device: Device = "auto", reporter: Reporter | None = None
+) -> Evaluation:
+    """How good the classifier of a run folder is on labelled images that it was not trained on.
+
+    Images that training or validation saw would flatter it; they are left out, and how many is said.
+
+    Raises:
+        SavedFileError: `path` holds no classifier.
+        DataError: no images are left, or a class that the classifier does not know.
+    """
+    reporter = reporter or console_reporter()
+    classifier = load_classifier(path, device=device)
+    known = seen_digests(Path(path))
+    if known is None:
+        reporter.warning("there is no list of the images it was trained on; if some are among these, they flatter it.")
+    seen = np.isin(dataset.read_digests(reporter), np.empty(0, "S16") if known is None else known)
+    if np.all(seen):
+        raise DataError(
+            f"All {len(dataset):,} images of {dataset.origin!r} were used in training, so they can't tell how good "
+            "the classifier is. Evaluate on others; the run's own test result is in its metrics.json."
+        )
+    if np.any(seen):
+        reporter.note(f"{int(seen.sum()):,} of {len(dataset):,} images were used in training; they are left out.")
+        dataset = dataset.select(~seen)
+    return evaluate_predictions(dataset, classifier.predict_dataset(dataset, reporter))
+
+
+def _require_new_folder(out: str | Path | None) -> None:
+    """Before hours of work, not after: the run folder is new, and can be made."""
+    if out is not None and Path(out).exists():
+        raise OptionError(f"{printable(str(out))!r} exists already. Choose a new name for the run folder.")
+    parent = Path(out).parent if out is not None else Path("runs")
+    with storage_errors(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+
+
+def _require_every_side(dataset: ImageDataset) -> None:
+    there = set() if dataset.sides is None else set(np.unique(dataset.sides))
+    for side in SIDES:
+        if side not in there:
+            raise DataError(
+                f"There is no {side} image. Where the data brings no split, leave --test and --validation above 0; "
+                "where it brings one, leave sides it lacks to Topwork by giving it train and one other."
+            )
+
+
+def _free_folder(dataset: ImageDataset, out: str | Path | None) -> Path:
+    """The run folder; taken by another run in the meantime, the next free number."""
+    if out is not None and not Path(out).exists():
+        return Path(out)
+    stem = Path(out) if out is not None else Path("runs") / (Path(dataset.origin).resolve().stem or "images")
+    number = 1
+    while (folder := stem.with_name(f"{stem.name}-{number}")).exists():
+        number += 1
+    return folder
+
+
+def _warn_of_copies(dataset: ImageDataset, reporter: Reporter) -> None:
+    """Our own split keeps copies together; one that the data brings may not."""
+    if dataset.sides is None:
+        return
+    fitted = np.isin(dataset.sides, (TRAIN, VALIDATION))
+    copies = np.isin(dataset.digests[dataset.sides == TEST], dataset.digests[fitted])
+    if np.any(copies):
+        reporter.warning(
+            f"{int(copies.sum()):,} of {len(copies):,} test images are byte for byte among the training or validation "
+            "images; the test accuracy flatters by up to that share."
+        )
+
+
+def _evaluate_side(classifier: ImageClassifier, training: Training, side: str) -> tuple[Evaluation, Predictions]:
+    dataset, features = training.dataset, training.features
+    if dataset.sides is None:
+        raise DataError("This dataset has no split.")
+    rows = np.flatnonzero(dataset.sides[features.indices] == side)
+    if len(rows) == 0:
+        raise DataError(f"There is no readable {side} image. Add images, or let Topwork split them.")
+    predictions = Predictions(
+        names=tuple(dataset.names),
+        indices=features.indices[rows],
+        probabilities=classifier.top.probabilities(features.values[rows]),
+        bad=(),
+        class_names=classifier.class_names,
+    )
+    labels = dataset.labels[predictions.indices]
+    n_bad = sum(1 for image in training.bad if dataset.sides[image.index] == side)
+    evaluation = evaluate_probabilities(labels, predictions.probabilities, predictions.class_names, n_bad=n_bad)
+    return evaluation, predictions

@@ -1,0 +1,1 @@
+"""Features in, probabilities out: the layers that are trained."""

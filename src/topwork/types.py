@@ -1,0 +1,20 @@
+"""Array types by what they hold; shapes stand in docstrings."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray: TypeAlias = NDArray[np.floating[Any]]
+IntArray: TypeAlias = NDArray[np.integer[Any]]
+ImageArray: TypeAlias = NDArray[np.uint8]
+StrArray: TypeAlias = NDArray[np.str_]
+DigestArray: TypeAlias = NDArray[np.bytes_]
+"""`(N,)`, dtype `S16`: one 128-bit content digest an image."""
+
+Split: TypeAlias = Literal["train", "validation", "test"]
+Pooling: TypeAlias = Literal["avg", "max", "flatten"]
+Precision: TypeAlias = Literal["f32", "bf16"]
+OnBadImage: TypeAlias = Literal["skip", "stop"]

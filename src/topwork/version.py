@@ -1,0 +1,3 @@
+"""Which Topwork this is."""
+
+VERSION = "0.1.0"

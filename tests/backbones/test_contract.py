@@ -1,0 +1,137 @@
+"""One battery for every network in the table, at its smallest size.
+
+Its weights are drawn here with plausible magnitudes: the published ones can't be had without a network. Each is
+built, frozen, run by OpenVINO and by Keras on JAX. The two must agree within 1e-4 of the largest feature: both
+compute in float32, in different orders, through up to 800 layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from helpers import plausible_tensor
+from topwork.backbones.backbone import Backbone
+from topwork.backbones.cards import Card, cards
+from topwork.backbones.engines import Engine, open_engine
+from topwork.backbones.keras_engine import KerasEngine
+from topwork.backbones.network import NetworkSpec, build_base, tensor_name
+from topwork.backbones.weights import BackboneWeights
+from topwork.errors import OptionError
+from topwork.files import sha256_of_file
+
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(autouse=True)
+def no_random_initialisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras on JAX spends most of its building time drawing weights that are replaced at once."""
+    from keras.src.initializers import random_initializers
+
+    for kind in vars(random_initializers).values():
+        if isinstance(kind, type) and "__call__" in vars(kind):
+            monkeypatch.setattr(kind, "__call__", lambda self, shape, dtype=None: np.zeros(shape, np.float32))
+
+
+def draw_weights(card: Card, folder: Path) -> BackboneWeights:
+    """A safetensors file with plausible weights for a network."""
+    base = build_base(NetworkSpec(card.keras_name, card.preprocessing.name, card.smallest_size, "avg"))
+    random = np.random.default_rng(0)
+    gain = 2.0 if card.name.startswith("efficientnet") else 1.5
+    tensors = {
+        tensor_name(place, weight): plausible_tensor(weight.path, tuple(weight.shape), random, gain)
+        for place, weight in enumerate(base.weights)
+    }
+    assert not base.trainable
+    assert not base.trainable_weights
+    assert sum(tensor.size for tensor in tensors.values()) == card.parameters
+    path = folder / f"{card.name}.safetensors"
+    save_file(tensors, path)
+    return BackboneWeights("drawn for the test", path, sha256_of_file(path))
+
+
+def run(engine: Engine, images: np.ndarray, at_a_time: int) -> np.ndarray:
+    batches = [(start, images[start : start + at_a_time]) for start in range(0, len(images), at_a_time)]
+    found = dict(engine.run(iter(batches)))
+    return np.concatenate([found[start] for start in sorted(found)])
+
+
+@pytest.mark.parametrize("name", list(cards()))
+def test_network_keeps_the_contract(name: str, tmp_path: Path, own_cache: Path) -> None:
+    card = cards()[name]
+    size = card.smallest_size
+    with pytest.raises(OptionError, match=f"--size {size} or more"):
+        card.checked_size(size - 1)
+    backbone = Backbone(card, draw_weights(card, tmp_path), size)
+    random = np.random.default_rng(1)
+    images = np.stack([random.integers(low, high, (size, size, 3)) for low, high in ((0, 60), (0, 256), (180, 256))])
+    images = images.astype(np.uint8)
+
+    engine = open_engine(backbone, "cpu")
+    alone = run(engine, images, 1)
+    assert engine.n_features == card.n_features
+    assert alone.shape == (3, card.n_features)
+    assert np.all(np.isfinite(alone))
+    scale = np.abs(alone).max()
+    together = run(engine, images, engine.batch_size)
+    assert np.abs(together - alone).max() <= 1e-5 * scale
+
+    on_keras = KerasEngine(backbone)
+    on_keras.batch_size = 3
+    disagreement = np.abs(run(on_keras, images, 3) - alone).max()
+    assert disagreement <= TOLERANCE * scale
+    assert np.abs(alone[0] - alone[1]).max() > 30 * disagreement, "two images look the same: nothing was compared"
+
+
+@cache
+def published_preprocessing(keras_name: str) -> Iterator[object]:
+    import importlib
+
+    modules = {
+        "VGG16": "vgg16", "VGG19": "vgg19", "Xception": "xception", "InceptionV3": "inception_v3",
+        "InceptionResNetV2": "inception_resnet_v2", "MobileNet": "mobilenet", "MobileNetV2": "mobilenet_v2",
+    }  # fmt: skip
+    for start, module in (
+        ("ResNet", "resnet_v2" if keras_name.endswith("V2") else "resnet"),
+        ("MobileNetV3", "mobilenet_v3"),
+        ("DenseNet", "densenet"),
+        ("NASNet", "nasnet"),
+        ("EfficientNetV2", "efficientnet_v2"),
+        ("EfficientNetB", "efficientnet"),
+        ("ConvNeXt", "convnext"),
+    ):
+        if keras_name.startswith(start):
+            return importlib.import_module(f"keras.applications.{module}").preprocess_input  # type: ignore[no-any-return]
+    return importlib.import_module(f"keras.applications.{modules[keras_name]}").preprocess_input  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", [name for name, card in cards().items() if card.keras_name])
+def test_preprocessing_is_what_keras_publishes(name: str) -> None:
+    """Golden pixels: black, white, and one of each colour, as the network's own `preprocess_input` gives them."""
+    card = cards()[name]
+    pixels = np.array([[[0, 0, 0], [255, 255, 255], [200, 50, 100], [1, 2, 3]]], dtype=np.float32)
+    expected = np.asarray(published_preprocessing(card.keras_name)(pixels.copy()))  # type: ignore[operator]
+    ours = card.preprocessing
+    values = pixels[..., ::-1] if ours.reverse_channels else pixels
+    found = values * np.array(ours.scale) + np.array(ours.offset)
+    if ours.name == "efficientnet":  # Keras publishes nothing here, but divides by sqrt(std) inside for "imagenet"
+        mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+        assert np.allclose((found / 255 - mean) / std**0.5, (expected / 255 - mean) / std, atol=1e-5)
+    else:
+        assert np.allclose(found, expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max", "flatten"])
+def test_pooling(pooling: str, own_cache: Path) -> None:
+    import topwork as tw
+
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    maps = run(open_engine(tw.load_backbone("starter", pooling="flatten"), "cpu"), image, 1).reshape(16, 640)
+    found = run(open_engine(tw.load_backbone("starter", pooling=pooling), "cpu"), image, 1)[0]
+    expected = {"avg": maps.mean(axis=0), "max": maps.max(axis=0), "flatten": maps.ravel()}[pooling]
+    assert np.allclose(found, expected, atol=1e-4 * np.abs(expected).max())

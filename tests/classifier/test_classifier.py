@@ -1,0 +1,206 @@
+"""A classifier is one thing: it answers for paths, images and arrays alike, and saved it answers the same elsewhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+
+import topwork as tw
+from helpers import make_photos
+from topwork.errors import BadImageError, OptionError, SavedFileError, ShapeError
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_photos(tmp_path_factory.mktemp("data") / "photos", n=20)
+
+
+@pytest.fixture(scope="module")
+def dataset(photos: Path) -> tw.ImageDataset:
+    return tw.ImageDataset.from_directory(photos)
+
+
+@pytest.fixture(scope="module")
+def classifier(dataset: tw.ImageDataset) -> tw.ImageClassifier:
+    return tw.fit_classifier(dataset, top=tw.MLPTop(class_layers=[16], epochs=30), seed=0, verbose=False)
+
+
+def test_it_learns_what_there_is_to_learn(classifier: tw.ImageClassifier, dataset: tw.ImageDataset) -> None:
+    evaluation = tw.evaluate(classifier, dataset.test)
+    assert evaluation.n == len(dataset.test)
+    assert evaluation.accuracy.value > 0.9
+
+
+def test_paths_pictures_and_arrays_get_the_same_answer(classifier: tw.ImageClassifier, photos: Path) -> None:
+    paths = [photos / "ash" / "0.png", photos / "cedar" / "2.png"]
+    pictures = [Image.open(path) for path in paths]
+    arrays = np.stack([np.asarray(picture) for picture in pictures])
+    expected = classifier.predict_proba(paths)
+    for images in (
+        [str(path) for path in paths],
+        [path.read_bytes() for path in paths],
+        pictures,
+        arrays,
+        list(arrays),
+    ):
+        assert np.allclose(classifier.predict_proba(images), expected, rtol=0, atol=1e-6)
+    assert classifier.predict(paths).tolist() == ["ash", "cedar"]
+    for picture in pictures:
+        picture.close()
+
+
+def test_bad_image_is_named_with_its_path(classifier: tw.ImageClassifier, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("hello")
+    with pytest.raises(BadImageError, match=r"text.jpg'?: not a JPEG"):
+        classifier.predict([photos / "ash" / "0.png", tmp_path / "text.jpg"])
+
+
+def test_scaled_pixels_are_refused(classifier: tw.ImageClassifier) -> None:
+    with pytest.raises(ShapeError, match="Don't scale pixels yourself"):
+        classifier.predict(np.zeros((1, 64, 64, 3), np.float32))
+
+
+def test_saved_it_answers_the_same_in_a_new_process_with_an_empty_cache(
+    classifier: tw.ImageClassifier, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier.save(tmp_path / "oak")
+    monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path / "elsewhere"))
+    path = photos / "birch" / "4.png"
+    script = (
+        "import sys, json, topwork as tw; "
+        "print(json.dumps(tw.load_classifier('oak').predict_proba([sys.argv[1]]).tolist()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert np.allclose(json.loads(done.stdout), classifier.predict_proba([path]), rtol=0, atol=1e-6)
+
+
+def test_same_inputs_and_seed_give_the_same_file(dataset: tw.ImageDataset, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        top = tw.MLPTop(class_layers=[8], epochs=3)
+        tw.fit_classifier(dataset, top=top, seed=3, verbose=False).save(tmp_path / name)
+    for file in sorted((tmp_path / "one").iterdir()):
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+
+
+def test_scikit_learns_classifiers_are_tops(dataset: tw.ImageDataset, tmp_path: Path) -> None:
+    logistic = tw.fit_classifier(dataset, top=LogisticRegression(max_iter=500), verbose=False)
+    forest = tw.fit_classifier(dataset, top=RandomForestClassifier(30), seed=1, verbose=False)
+    assert tw.evaluate(logistic, dataset.test).accuracy.value > 0.9
+    assert tw.evaluate(forest, dataset.test).accuracy.value > 0.8
+    logistic.save(tmp_path / "logistic")
+    images = dataset.test
+    expected = logistic.predict_dataset(images).probabilities
+    assert np.allclose(tw.load_classifier(tmp_path / "logistic").predict_dataset(images).probabilities, expected)
+    with pytest.raises(SavedFileError, match="RandomForestClassifier can't be saved without pickle"):
+        forest.save(tmp_path / "forest")
+
+
+def test_binary_logistic_regression_equals_scikit_learn(photos: Path) -> None:
+    dataset = tw.ImageDataset.from_directory(photos, ignore_classes=["ash"])
+    classifier = tw.fit_classifier(dataset, top=LogisticRegression(max_iter=500), verbose=False)
+    assert classifier.training is not None
+    features = classifier.training.features.values
+    expected = classifier.training.top.predict_proba(features)
+    assert np.allclose(classifier.top.probabilities(features), expected, atol=1e-5)
+
+
+def test_test_images_are_never_fitted_on() -> None:
+    """A perfect memory on random labels: it may know every training image, and must fail on the test images."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (120, 16, 16, 3), dtype=np.uint8)
+    sides = ["train"] * 90 + ["validation"] * 30  # no test side: it's taken from train
+    dataset = tw.ImageDataset.from_arrays(images, random.integers(0, 2, 120), splits=sides)
+    classifier = tw.fit_classifier(dataset, top=tw.LinearTop(l2=1e-6), verbose=False)
+    assert classifier.training is not None
+    assert classifier.training.n_train == len(dataset.train)
+    assert tw.evaluate(classifier, dataset.train).accuracy.value > 0.95
+    assert tw.evaluate(classifier, dataset.test).accuracy.value < 0.85
+
+
+def test_a_top_without_probabilities_is_refused(dataset: tw.ImageDataset) -> None:
+    with pytest.raises(OptionError, match="LinearSVC.*CalibratedClassifierCV"):
+        tw.fit_classifier(dataset, top=LinearSVC(), verbose=False)
+
+
+@pytest.fixture
+def saved(classifier: tw.ImageClassifier, tmp_path: Path) -> Path:
+    classifier.save(tmp_path / "oak")
+    return tmp_path / "oak"
+
+
+def test_saving_again_replaces_but_only_a_classifier(
+    classifier: tw.ImageClassifier, saved: Path, tmp_path: Path
+) -> None:
+    classifier.save(saved)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    with pytest.raises(SavedFileError, match="holds something that isn't a classifier"):
+        classifier.save(tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def edit(saved: Path, **changes: object) -> None:
+    manifest = json.loads((saved / "manifest.json").read_text())
+    (saved / "manifest.json").write_text(json.dumps({**manifest, **changes}))
+
+
+def test_written_by_a_newer_version(saved: Path) -> None:
+    edit(saved, format_version=99, topwork="9.9")
+    with pytest.raises(SavedFileError, match=r"written by a newer Topwork \(9.9, format 99\)"):
+        tw.load_classifier(saved)
+
+
+def test_changed_tensors_are_noticed(saved: Path) -> None:
+    data = bytearray((saved / "top.safetensors").read_bytes())
+    data[-1] ^= 1
+    (saved / "top.safetensors").write_bytes(bytes(data))
+    with pytest.raises(SavedFileError, match="wrong checksum"):
+        tw.load_classifier(saved)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"backbone": {"name": "../../etc/passwd"}},
+        {"backbone": None},
+        {"class_names": ["one"]},
+        {"sha256": 7},
+        {"training": 7},
+    ],
+)
+def test_nonsense_in_the_manifest_is_one_clear_error(saved: Path, changes: dict[str, object]) -> None:
+    edit(saved, **changes)
+    with pytest.raises(SavedFileError, match="is damaged"):
+        tw.load_classifier(saved)
+
+
+def test_missing_file_and_no_json(saved: Path, tmp_path: Path) -> None:
+    shutil.copytree(saved, tmp_path / "half")
+    (tmp_path / "half" / "top.safetensors").unlink()
+    with pytest.raises(SavedFileError, match="is damaged"):
+        tw.load_classifier(tmp_path / "half")
+    (saved / "manifest.json").write_text("{")
+    with pytest.raises(SavedFileError, match="can't be read"):
+        tw.load_classifier(saved)
+
+
+def test_a_class_without_readable_images_is_named(tmp_path: Path) -> None:
+    folder = make_photos(tmp_path / "photos", n=40)
+    for i in range(40):
+        (folder / "ash" / f"{i}.{'jpg' if i % 2 else 'png'}").unlink()
+    for i in range(6):
+        (folder / "ash" / f"{i}.png").write_bytes(b"broken" + bytes([i]))
+    with pytest.raises(tw.TopworkError, match="Class 'ash' has no readable image to train on"):
+        tw.fit_classifier(tw.ImageDataset.from_directory(folder), verbose=False)

@@ -1,0 +1,72 @@
+"""What all tests share: an own cache folder, small real image files, and the command line as a function."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+_CACHE = tempfile.TemporaryDirectory(prefix="topwork-tests-", ignore_cleanup_errors=True)
+os.environ["TOPWORK_CACHE"] = _CACHE.name  # before anything is computed; the user's own is never touched
+os.environ["KERAS_BACKEND"] = "jax"
+os.environ["TOPWORK_MIRROR"] = "http://127.0.0.1:9"  # nothing listens there: no test may fetch from outside
+sys.path.insert(0, str(Path(__file__).parent))
+
+from helpers import make_photos  # noqa: E402
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command gave back."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with three classes of 12 small photographs each."""
+    return make_photos(tmp_path / "photos")
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder for one test alone."""
+    monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def topwork(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Answer]:
+    """`topwork("train", folder)`: the command line, run in this process from an empty folder."""
+    from topwork.cli.main import run
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["topwork", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            run()
+        out, err = capsys.readouterr()
+        return Answer(int(stop.value.code or 0), out, err)
+
+    return call
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real images and weights, where this machine has it."""
+    if not SHARED.is_dir():
+        pytest.skip(f"real images and weights are not on this machine ({SHARED})")
+    return SHARED

@@ -1,0 +1,185 @@
+"""Any image becomes upright 8-bit RGB, a square of the input size; what can't be read says why."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from helpers import make_photo
+from topwork.data.dataset import as_payloads
+from topwork.data.decoding import digest_of, quiet_pillow, read_image, read_square
+from topwork.errors import BadImageError, ShapeError
+
+PHOTO = make_photo((200, 40, 40), 1, (64, 64))
+
+
+def encoded(image: Image.Image, form: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF"])
+def test_lossless_formats_keep_every_pixel(form: str) -> None:
+    assert np.array_equal(np.asarray(read_image(encoded(PHOTO, form), "x")), np.asarray(PHOTO))
+
+
+@pytest.mark.parametrize(("form", "tolerance"), [("JPEG", 4), ("WEBP", 4), ("GIF", 12)])
+def test_lossy_formats_come_near(form: str, tolerance: float) -> None:
+    smooth = PHOTO.filter(ImageFilter.GaussianBlur(3))  # colour noise is what these formats throw away
+    found = np.asarray(read_image(encoded(smooth, form), "x"), dtype=int)
+    assert np.abs(found - np.asarray(smooth, dtype=int)).mean() < tolerance
+
+
+def test_first_frame_of_an_animation_counts() -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert read_image(data, "x").getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_exif_orientation_is_applied() -> None:
+    image = Image.new("RGB", (40, 20))
+    image.paste((255, 255, 255), (0, 0, 20, 20))  # white on the left
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show it rotated by 90 degrees clockwise
+    turned = read_image(encoded(image, "PNG", exif=exif), "x")
+    assert turned.size == (20, 40)
+    assert turned.getpixel((10, 2)) == (255, 255, 255)
+    assert turned.getpixel((10, 38)) == (0, 0, 0)
+
+
+def test_grey_becomes_three_equal_channels() -> None:
+    found = np.asarray(read_image(encoded(PHOTO.convert("L"), "PNG"), "x"))
+    assert np.array_equal(found, np.repeat(np.asarray(PHOTO.convert("L"))[..., None], 3, axis=2))
+
+
+def test_palette_is_looked_up() -> None:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 10, 200, 30])
+    assert read_image(encoded(image, "PNG"), "x").getpixel((0, 0)) == (10, 200, 30)
+
+
+def test_transparency_is_laid_on_white() -> None:
+    image = Image.new("RGBA", (4, 4), (200, 0, 0, 0))
+    assert read_image(encoded(image, "PNG"), "x").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_cmyk_becomes_rgb() -> None:
+    found = read_image(encoded(Image.new("RGB", (8, 8), (250, 10, 10)).convert("CMYK"), "JPEG"), "x")
+    assert found.mode == "RGB"
+    assert found.getpixel((4, 4))[0] > 200
+    assert found.getpixel((4, 4))[1] < 60
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_16_bit_grey_keeps_its_upper_bits(form: str) -> None:
+    values = np.array([[0, 0x1234], [0x80FF, 0xFFFF]], dtype=np.uint16)
+    found = np.asarray(read_image(encoded(Image.fromarray(values), form), "x"))[..., 0]
+    assert found.tolist() == [[0x00, 0x12], [0x80, 0xFF]]
+
+
+def test_square_is_the_centre_of_the_picture() -> None:
+    image = Image.new("RGB", (90, 30), "black")
+    image.paste((255, 255, 255), (30, 0, 60, 30))
+    assert np.all(read_square(encoded(image, "PNG"), 30, "x") == 255)
+
+
+def test_an_image_of_the_right_size_is_not_touched() -> None:
+    pixels = np.asarray(PHOTO)
+    assert np.array_equal(read_square(pixels, 64, "x"), pixels)
+    assert np.array_equal(read_square(encoded(PHOTO, "PNG"), 64, "x"), pixels)
+
+
+def test_resizing_golden_values() -> None:
+    """The pixels that features are made of: if these change, DECODING_VERSION must count up."""
+    ramp = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
+    small = read_square(ramp, 4, "x")
+    assert small[:, :, 0].tolist() == [[15, 20, 27, 32], [61, 66, 73, 78], [111, 116, 123, 128], [157, 162, 169, 174]]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"hello, this is text", "not a JPEG, PNG"),
+        (encoded(PHOTO, "JPEG")[:700], "truncated"),
+        (encoded(PHOTO, "PNG")[:300], ""),
+        (encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "floating-point"),
+    ],
+)
+def test_broken_bytes_are_named_with_a_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(BadImageError, match="the name") as caught:
+        read_image(data, "the name")
+    assert reason in caught.value.reason
+
+
+def test_every_cut_of_a_file_is_an_error_or_an_image() -> None:
+    for form in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"):
+        data = encoded(PHOTO, form)
+        for cut in range(0, len(data), max(1, len(data) // 40)):
+            try:
+                read_square(data[:cut], 32, "x")
+            except BadImageError:
+                continue
+
+
+def test_missing_file_is_a_bad_image(tmp_path: Path) -> None:
+    with pytest.raises(BadImageError, match="No such file"):
+        read_image(tmp_path / "none.png", "none.png")
+
+
+def test_decompression_bomb_is_refused() -> None:
+    with pytest.raises(BadImageError, match="decompression bomb"):
+        read_image(encoded(Image.new("1", (20_000, 20_000)), "PNG"), "x")
+
+
+def test_digest_depends_on_content_alone(tmp_path: Path) -> None:
+    data = encoded(PHOTO, "PNG")
+    (tmp_path / "a.png").write_bytes(data)
+    assert digest_of(tmp_path / "a.png") == digest_of(data)
+    assert digest_of(np.asarray(PHOTO)) != digest_of(np.asarray(PHOTO)[::-1])
+
+
+def test_digest_of_a_picture_depends_on_what_it_shows() -> None:
+    red, blue = (Image.new("P", (4, 4), 1) for _ in range(2))
+    red.putpalette([0, 0, 0, 255, 0, 0])
+    blue.putpalette([0, 0, 0, 0, 0, 255])
+    assert digest_of(red) != digest_of(blue)
+
+
+def test_broken_exif_does_not_cost_the_image_or_the_run() -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x011A] = 6, "camera", 72.0
+    random = np.random.default_rng(0)
+    for form in ("JPEG", "WEBP", "PNG", "TIFF"):
+        whole = encoded(PHOTO, form, exif=exif)
+        for _ in range(150):
+            data = bytearray(whole)
+            for place in random.integers(0, min(len(data), 220), 3):
+                data[place] = random.integers(0, 256)
+            try:
+                with quiet_pillow():
+                    read_square(bytes(data), 32, "x")
+            except BadImageError:
+                continue
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((2, 8, 8, 3)),
+        np.zeros((2, 8, 8, 2), np.uint8),
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 3), np.uint8),
+        PHOTO,
+        "a.png",
+        [1, 2],
+    ],
+)
+def test_what_is_no_list_of_images_is_refused(images: object) -> None:
+    with pytest.raises(ShapeError, match="Expected"):
+        as_payloads(images)  # type: ignore[arg-type]

@@ -1,0 +1,97 @@
+"""Features are found by content, come back as they were, and survive what happens to files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from topwork.errors import StorageError
+from topwork.features import store
+from topwork.features.store import new_shelf, open_shelf
+
+FACTS = {"backbone": "starter", "size": 64}
+
+
+def digests(n: int, start: int = 0) -> np.ndarray:
+    return np.array([int(i).to_bytes(16, "big") for i in range(start, start + n)], dtype="S16")
+
+
+def values(n: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(n, 5)).astype(np.float32)
+
+
+def test_what_was_added_is_found_in_any_order(own_cache: Path) -> None:
+    shelf, vectors = new_shelf(FACTS, 5), values(300)
+    shelf.add(digests(100), vectors[:100])
+    shelf.add(digests(200, 100), vectors[100:])
+    again = open_shelf(FACTS)
+    assert again is not None
+    order = np.random.default_rng(1).permutation(300)
+    assert np.array_equal(again.read(again.find(digests(300)[order])), vectors[order])
+    assert again.find(digests(2, 299)).tolist()[1] == -1
+
+
+def test_digests_with_zero_bytes_at_their_end_are_told_apart(own_cache: Path) -> None:
+    keys = np.array([b"a" * 15 + b"\0", b"a" * 14 + b"\0\0", b"a" * 16], dtype="S16")
+    shelf = new_shelf(FACTS, 5)
+    shelf.add(keys, values(3))
+    shelf.refresh()
+    assert np.array_equal(shelf.read(shelf.find(keys)), values(3))
+
+
+@pytest.mark.parametrize("change", [{"size": 96}, {"backbone": "resnet50"}, {"weights": "other"}])
+def test_other_facts_have_another_shelf(own_cache: Path, change: dict[str, object]) -> None:
+    new_shelf(FACTS, 5).add(digests(3), values(3))
+    assert open_shelf({**FACTS, **change}) is None
+
+
+def test_damaged_shard_is_as_if_it_were_not_there(own_cache: Path) -> None:
+    shelf = new_shelf(FACTS, 5)
+    shelf.add(digests(10), values(10))
+    shelf.add(digests(10, 10), values(10))
+    first = min(shelf.folder.glob("*.npy"))
+    first.write_bytes(first.read_bytes()[:-7])
+    again = open_shelf(FACTS)
+    assert again is not None
+    assert (again.find(digests(20)) >= 0).tolist() == [False] * 10 + [True] * 10
+
+
+def test_writer_keeps_what_came_before_an_error(own_cache: Path) -> None:
+    shelf = new_shelf(FACTS, 5)
+    with pytest.raises(KeyboardInterrupt), shelf.writer() as writer:
+        writer.add(digests(10), values(10))
+        raise KeyboardInterrupt
+    again = open_shelf(FACTS)
+    assert again is not None
+    assert np.all(again.find(digests(10)) >= 0)
+
+
+def test_full_disk_says_what_to_do_and_leaves_no_half_file(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = new_shelf(FACTS, 5)
+    shelf.add(digests(10), values(10))
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="the disk is full. Free some space .*kept"):
+        shelf.add(digests(10, 10), values(10))
+    assert len(list(shelf.folder.iterdir())) == 2  # the facts and the first shard
+
+
+def test_prune_goes_by_backbone_and_by_last_use(own_cache: Path) -> None:
+    for name in ("starter", "resnet50"):
+        new_shelf({**FACTS, "backbone": name}, 5).add(digests(4), values(4))
+    old = store.summaries()[0].folder
+    os.utime(old, (time.time() - 10 * 86_400,) * 2)
+    assert [s.folder for s in store.prune(older_than_days=5)] == [old]
+    assert store.prune(backbone="vgg16") == []
+    (last,) = store.summaries()
+    assert last.n_images == 4
+    assert len(store.prune()) == 1
+    assert store.summaries() == []

@@ -1,0 +1,45 @@
+"""Small images and weights that tests make for themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+COLOURS = {"ash": (190, 60, 40), "birch": (50, 170, 60), "cedar": (40, 70, 200)}
+
+
+def make_photo(colour: tuple[int, int, int], seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
+    """A photograph of sorts: a soft blob of `colour` on noise, different for each seed."""
+    random = np.random.default_rng(seed)
+    width, height = size
+    y, x = np.mgrid[:height, :width]
+    centre = random.uniform(0.3, 0.7, 2) * (height, width)
+    blob = np.exp(-((y - centre[0]) ** 2 + (x - centre[1]) ** 2) / (0.1 * width * height))[..., None]
+    noise = random.normal(110, 25, (height, width, 3))
+    return Image.fromarray(np.clip(noise * (1 - blob) + np.array(colour) * blob, 0, 255).astype(np.uint8))
+
+
+def make_photos(folder: Path, n: int = 12, classes: tuple[str, ...] = tuple(COLOURS), seed: int = 0) -> Path:
+    """`folder/CLASS/i.png` or `.jpg`: `n` photographs a class."""
+    for k, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for i in range(n):
+            suffix = "jpg" if i % 2 else "png"
+            make_photo(COLOURS[name], seed + 1000 * k + i).save(folder / name / f"{i}.{suffix}")
+    return folder
+
+
+def plausible_tensor(path: str, shape: tuple[int, ...], random: np.random.Generator, gain: float = 1.5) -> np.ndarray:
+    """Values that a trained weight called `path` might have, so that a deep network neither dies nor explodes.
+
+    `gain` is what its activations want: 1.5 for rectifiers, more for swish behind squeeze-and-excite.
+    """
+    name = path.split("/")[-1]
+    if name in ("gamma", "variance", "moving_variance"):
+        return random.uniform(0.7, 1.3, shape).astype(np.float32)
+    if len(shape) >= 2:
+        fan_in = int(np.prod(shape[:2] if shape[-1] == 1 else shape[:-1]))  # a depthwise kernel ends in 1
+        return random.normal(0, (gain / fan_in) ** 0.5, shape).astype(np.float32)
+    return random.normal(0, 0.05, shape).astype(np.float32)

@@ -1,0 +1,131 @@
+"""The floors hold, `import topwork` stays light, the public names are these, and nothing calls home."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import topwork
+
+SOURCE = Path(topwork.__file__).parent
+FLOORS = [
+    {"errors", "types", "version"},
+    {"files", "progress", "keras_door", "openvino_door"},
+    {"data", "backbones"},
+    {"features", "tops"},
+    {"classifier"},
+    {"evaluation"},
+    {"runs"},
+    {"cli"},
+]
+"""From the ground up; a package may import from lower floors, and from itself."""
+HEAVY = ("numpy", "PIL", "keras", "jax", "openvino", "sklearn", "scipy", "pyarrow", "rich", "safetensors")
+
+
+def floor_of(part: str) -> int:
+    return next(i for i, floor in enumerate(FLOORS) if part in floor)
+
+
+def imports_of(path: Path) -> list[str]:
+    """The parts of Topwork that a module imports."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("topwork."):
+            found.append(str(node.module).split(".")[1])
+    return found
+
+
+def test_imports_point_down() -> None:
+    wrong = []
+    for path in SOURCE.rglob("*.py"):
+        part = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        if part in ("__init__", "__main__"):
+            continue
+        for other in imports_of(path):
+            if other != part and floor_of(other) >= floor_of(part):
+                wrong.append(f"{path.relative_to(SOURCE)} imports {other}")
+    assert wrong == []
+
+
+def test_heavy_libraries_have_named_doors() -> None:
+    doors = {
+        "openvino": {"openvino_door.py", "backbones/openvino_engine.py"},
+        "jax": {"keras_door.py", "backbones/keras_engine.py"},
+    }
+    for library, allowed in doors.items():
+        users = {
+            path.relative_to(SOURCE).as_posix()
+            for path in SOURCE.rglob("*.py")
+            if f"import {library}" in path.read_text("utf-8").replace("import_openvino", "")
+        }
+        assert users <= allowed
+
+
+def loaded_after(code: str) -> set[str]:
+    script = f"{code}; import sys; print(' '.join(sys.modules))"
+    return set(
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    )
+
+
+def test_import_is_light() -> None:
+    assert not loaded_after("import topwork") & set(HEAVY)
+
+
+def test_help_loads_nothing_heavy_and_is_quick() -> None:
+    code = "import topwork.cli.main as m; m.main(['--help'], standalone_mode=False)"
+    assert not loaded_after(code) & set(HEAVY)
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "topwork", "--help"], capture_output=True, check=True)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 1.0  # 0.3 s is the aim on a quiet machine; tests run on busy ones
+
+
+def test_public_names() -> None:
+    assert topwork.__all__ == sorted(topwork.__all__)
+    for name in topwork.__all__:
+        assert getattr(topwork, name) is not None
+    assert set(topwork.__all__) - {"__version__"} == set(topwork._HOMES)
+
+
+def test_prediction_needs_neither_keras_nor_jax(tmp_path: Path) -> None:
+    import topwork as tw
+
+    dataset = tw.ImageDataset.from_name("digits")
+    few = dataset.select(dataset.rows < 200)
+    tw.fit_classifier(few, verbose=False).save(tmp_path / "digits")
+    code = (
+        "import topwork as tw, numpy as np; c = tw.load_classifier('digits');c.predict(np.zeros((1, 8, 8), np.uint8))"
+    )
+    script = f"{code}; import sys; print(' '.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert not set(done.stdout.split()) & {"keras", "jax", "sklearn", "scipy", "tensorflow"}
+
+
+def test_nothing_goes_over_the_network_unasked(tmp_path: Path) -> None:
+    """The whole job, in a process where opening a connection is an error."""
+    script = """
+import socket, sys
+def refuse(*args, **kwargs):
+    print("CONNECTED", args, file=sys.stderr)
+    raise OSError("no network in this test")
+socket.socket.connect = refuse
+socket.getaddrinfo = refuse
+import os
+os.fork = refuse
+import topwork as tw
+dataset = tw.ImageDataset.from_name("digits")
+classifier = tw.fit_classifier(dataset.select(dataset.rows < 200), tw.load_backbone("starter", size=48), verbose=False)
+print("openvino_telemetry" in sys.modules and sys.modules["openvino_telemetry"] is not None)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "CONNECTED" not in done.stderr
+    assert done.stdout.strip() == "False"

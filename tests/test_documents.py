@@ -1,0 +1,62 @@
+"""What the documents show runs: the course notebook, the README's Python, the docs' Python."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from helpers import make_photos
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_course_notebook_runs(tmp_path: Path) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(ROOT / "examples" / "course.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+    assert "images run through the network: 0" in printed
+    accuracy = re.search(r"accuracy (\d+\.\d) %", printed)
+    assert accuracy is not None
+    assert float(accuracy[1]) > 93
+
+
+def python_blocks(path: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "document", [path.relative_to(ROOT).as_posix() for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]]
+)
+def test_python_of_the_documents_runs(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each document's blocks run one after another, in a folder with `photos/` and `new/1.jpg`."""
+    photos = make_photos(tmp_path / "photos", n=20)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "1.jpg").write_bytes((photos / "ash" / "1.jpg").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in python_blocks(ROOT / document):
+        exec(compile(block, document, "exec"), names)
+
+
+def without_numbers(text: str) -> list[str]:
+    """The lines of a result, their numbers taken out: another processor takes another time."""
+    return [re.sub(r"[\d.,]+", "#", line) for line in text.strip().splitlines()]
+
+
+def test_readme_shows_what_the_first_command_prints(topwork: Callable[..., object], own_cache: Path) -> None:
+    block = re.search(r"^\$ scripts/try\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert block is not None
+    shown = block[1][block[1].index("Test accuracy") :]
+    printed = topwork("train", "digits").out  # type: ignore[attr-defined]
+    assert without_numbers(re.sub(r"\d+ min \d+ s|\d+(\.\d+)? s", "# s", shown)) == without_numbers(
+        re.sub(r"\d+ min \d+ s|\d+(\.\d+)? s", "# s", printed)
+    )
+    accuracies = [float(re.search(r"Test accuracy ([\d.]+) %", text)[1]) for text in (shown, printed)]  # type: ignore[index]
+    assert abs(accuracies[0] - accuracies[1]) < 0.6  # two of 356 images: sums in another order

@@ -1,0 +1,145 @@
+"""Our tops are scikit-learn classifiers that predict in NumPy what they learned; they stop early and repeat exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from topwork.errors import DataError, OptionError, ShapeError
+from topwork.tops.base import _standardisation
+from topwork.tops.dense_stack import DenseStack
+from topwork.tops.linear import LinearTop
+from topwork.tops.mlp import MLPTop
+
+DIGITS = load_digits()
+X, Y = DIGITS.data.astype(np.float32), DIGITS.target
+TRAIN, VALIDATION, TEST = slice(0, 1000), slice(1000, 1300), slice(1300, None)
+
+
+@parametrize_with_checks([LinearTop(l2=(0.1, 0.01)), MLPTop((16,), dropout=0.1, epochs=30, learning_rate=0.02)])
+def test_scikit_learns_own_battery(estimator: object, check: object) -> None:
+    check(estimator)  # type: ignore[operator]
+
+
+def fitted(top: LinearTop | MLPTop) -> LinearTop | MLPTop:
+    return top.fit(X[TRAIN], Y[TRAIN], X_val=X[VALIDATION], y_val=Y[VALIDATION])  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("top", [LinearTop(), MLPTop((32,), epochs=40, patience=5)], ids=["linear", "mlp"])
+def test_top_learns_and_repeats_byte_for_byte(top: LinearTop | MLPTop) -> None:
+    first, second = fitted(top).stack_, fitted(top).stack_
+    assert fitted(top).score(X[TEST], Y[TEST]) > 0.88
+    for name, tensor in first.tensors().items():
+        assert tensor.tobytes() == second.tensors()[name].tobytes()
+
+
+def test_the_seed_matters_and_the_callers_generators_do_not_notice() -> None:
+    np.random.seed(5)
+    expected = np.random.random(3)
+    np.random.seed(5)
+    one, other = (MLPTop((8,), epochs=2, seed=seed).fit(X[:200], Y[:200]).stack_ for seed in (0, 1))
+    assert np.array_equal(np.random.random(3), expected)
+    assert not np.array_equal(one.kernels[0], other.kernels[0])
+
+
+def test_mlp_stops_early_and_restores_the_best_epoch() -> None:
+    top = fitted(MLPTop((64,), dropout=0.0, learning_rate=0.01, epochs=100, patience=4))
+    losses = [row["val_loss"] for row in top.history_]
+    assert len(losses) < 100
+    assert top.best_epoch_ == 1 + int(np.argmin(losses)) == len(losses) - 4
+    probabilities = top.predict_proba(X[VALIDATION])
+    loss = -np.mean(np.log(probabilities[np.arange(300), Y[VALIDATION]]))
+    assert loss == pytest.approx(min(losses), rel=1e-4)  # Keras computes in float32
+
+
+def test_numpy_prediction_equals_keras() -> None:
+    """The standardisation folded into the first layer, the whole forward pass: against the model that was trained."""
+    import keras
+
+    top = fitted(MLPTop((32, 16), epochs=3))
+    mean, scale = _standardisation(X[TRAIN])
+    first = top.stack_.kernels[0] * scale[:, None], top.stack_.biases[0] + mean @ top.stack_.kernels[0]
+    model = keras.Sequential(
+        [keras.Input((64,)), keras.layers.Dense(32, "relu"), keras.layers.Dense(16, "relu"),
+         keras.layers.Dense(10, "softmax")]
+    )  # fmt: skip
+    model.set_weights(
+        [*first, top.stack_.kernels[1], top.stack_.biases[1], top.stack_.kernels[2], top.stack_.biases[2]]
+    )
+    assert np.allclose(model.predict((X[TEST] - mean) / scale, verbose=0), top.predict_proba(X[TEST]), atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [1000, 40])
+def test_linear_top_finds_the_optimum_that_scikit_learn_finds(n: int) -> None:
+    """Also with fewer examples than features."""
+    top = LinearTop(l2=0.01, tol=1e-6, max_iter=5000)
+    features = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    inputs = X[:n] @ features
+    top.fit(inputs, Y[:n], X_val=inputs, y_val=Y[:n])
+    mean, scale = _standardisation(inputs)
+    standard = (inputs - mean) / scale
+    both = np.concatenate([standard, standard]), np.concatenate([Y[:n], Y[:n]])  # it refits on train + validation
+    theirs = LogisticRegression(C=1 / (0.01 * 2 * n), tol=1e-8, max_iter=10_000).fit(*both)
+
+    def objective(kernel: np.ndarray, bias: np.ndarray) -> float:
+        logits = standard @ kernel + bias
+        logits -= logits.max(axis=1, keepdims=True)
+        log_likelihood = logits[np.arange(n), Y[:n]] - np.log(np.exp(logits).sum(axis=1))
+        return float(-log_likelihood.mean() + 0.005 * (kernel**2).sum())
+
+    kernel = top.stack_.kernels[0] * scale[:, None]
+    ours = objective(kernel, top.stack_.biases[0] + mean @ top.stack_.kernels[0])
+    best = objective(theirs.coef_.T, theirs.intercept_)
+    assert ours == pytest.approx(best, rel=1e-3)
+
+
+def test_l2_is_chosen_on_validation() -> None:
+    top = fitted(LinearTop())
+    best = min(top.history_, key=lambda row: row["val_loss"])
+    assert top.l2_ == best["l2"]
+    assert len(top.history_) < 45  # the sweep ends when weaker values only overfit
+
+
+def test_balanced_weights_lift_the_rare_class() -> None:
+    rare = np.concatenate([np.flatnonzero(Y == 3)[:12], np.flatnonzero(Y == 8)])
+    test = np.flatnonzero(Y == 3)[12:]
+    plain, balanced = (LinearTop(l2=1.0, class_weight=w).fit(X[rare], Y[rare]) for w in (None, "balanced"))
+    assert np.mean(balanced.predict(X[test]) == 3) > np.mean(plain.predict(X[test]) == 3)
+
+
+@pytest.mark.parametrize(
+    ("top", "message"),
+    [
+        (MLPTop(dropout=1.0), "dropout: 0 or more, below 1; got 1.0"),
+        (MLPTop(epochs=0), "epochs: 1 or more; got 0"),
+        (MLPTop((0,)), "class_layers: positive whole numbers"),
+        (LinearTop(l2=-1.0), "l2 to be 0 or more"),
+    ],
+)
+def test_options_out_of_range(top: LinearTop | MLPTop, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        top.fit(X[:100], Y[:100])
+
+
+def test_validation_label_that_training_lacks() -> None:
+    with pytest.raises(DataError, match="label 9, which training lacks"):
+        LinearTop().fit(X[:100], Y[:100] % 5, X_val=X[:1], y_val=[9])
+
+
+def test_layers_that_do_not_fit_are_refused() -> None:
+    kernels = {"dense_0/kernel": np.zeros((4, 3)), "dense_1/kernel": np.zeros((2, 2))}
+    biases = {"dense_0/bias": np.zeros(3), "dense_1/bias": np.zeros(2)}
+    with pytest.raises(ShapeError, match="don't fit one on another"):
+        DenseStack.from_tensors({**kernels, **biases})
+    with pytest.raises(ShapeError, match="is missing"):
+        DenseStack.from_tensors({"dense_1/kernel": np.zeros((4, 3)), "dense_0/bias": np.zeros(3)})
+
+
+def test_a_row_does_not_depend_on_the_rows_beside_it() -> None:
+    stack = fitted(LinearTop(l2=0.1)).stack_
+    together = stack.probabilities(X)
+    alone = np.concatenate([stack.probabilities(X[i : i + 1]) for i in range(100)])
+    assert np.allclose(alone, together[:100], rtol=0, atol=1e-12)
