@@ -34,7 +34,7 @@ def make_photos(folder: Path, n: int = 12, classes: tuple[str, ...] = tuple(COLO
 def plausible_tensor(path: str, shape: tuple[int, ...], random: np.random.Generator, gain: float = 1.5) -> np.ndarray:
     """Values that a trained weight called `path` might have, so that a deep network neither dies nor explodes.
 
-    `gain` is what its activations want: 1.5 for rectifiers, more for swish behind squeeze-and-excite.
+    `gain` is what its activations want: 1.5 for rectifiers.
     """
     name = path.split("/")[-1]
     if name in ("gamma", "variance", "moving_variance"):
