@@ -134,10 +134,10 @@ def new_training(device: torch.device, seed: int) -> Training:
     )
 
 
-def train_step(training: Training, x: Tensor, labels: Tensor, taught: Taught | None) -> dict[str, Tensor]:
+def train_step(training: Training, x: Tensor, labels: Tensor, taught: Taught | None, bf16: bool) -> dict[str, Tensor]:
     for optimiser, full in ((training.kernels, KERNEL_STEP), (training.others, OTHER_STEP)):
         optimiser.param_groups[0]["lr"] = full * step_share(training.progress)
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
         features = training.network(x.contiguous(memory_format=torch.channels_last))
     terms = losses(features.float(), training.tops, labels, taught)
     sum(terms.values()).backward()
@@ -198,6 +198,7 @@ def keep(training: Training, images: TrainingImages, cache: Path, out: Path, dev
 
 def train(arguments: argparse.Namespace, cache: Path, out: Path) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    bf16 = arguments.bf16 or device.type == "cuda"
     images, labels = TrainingImages(cache), np.load(cache / "train_y.npy")
     teacher = None if arguments.no_teacher else Teacher(cache)
     training = new_training(device, arguments.seed)
@@ -213,7 +214,7 @@ def train(arguments: argparse.Namespace, cache: Path, out: Path) -> None:
         rows = order[place * BATCH : (place + 1) * BATCH]
         taught = None if teacher is None else teacher.rows(rows, device)
         x = images.batch(rows, side, random, device)
-        terms = train_step(training, x, torch.from_numpy(labels[rows]).to(device), taught)
+        terms = train_step(training, x, torch.from_numpy(labels[rows]).to(device), taught, bf16)
         training.progress = (time.time() - training.started) / (60 * arguments.minutes)
         for name, term in terms.items():
             sums[name] = sums.get(name, 0) + term.item() / REPORT_STEPS
@@ -236,6 +237,7 @@ def main() -> None:
         "--minutes", type=float, default=90, help="length of the schedule on the clock, pauses included"
     )
     parser.add_argument("--no-teacher", action="store_true", help="learn from the labels alone")
+    parser.add_argument("--bf16", action="store_true", help="for processors with AMX; CUDA has it anyway")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     out = Path(arguments.out)

@@ -44,7 +44,7 @@ def _as_text(evaluation: Evaluation) -> str:
         "",
         f"Accuracy {100 * accuracy.value:.1f} % (95 % interval {100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}) "
         f"on {accuracy.n:,} images",
-        f"Balanced accuracy {100 * evaluation.balanced_accuracy:.1f} %, log loss {evaluation.log_loss:.3f}",
+        f"Balanced accuracy {100 * evaluation.balanced_accuracy.value:.1f} %, log loss {evaluation.log_loss.value:.3f}",
     ]
     if evaluation.n_bad:
         lines.append(f"{evaluation.n_bad:,} images could not be read and were left out")

@@ -8,24 +8,10 @@ from typing import Any
 import numpy as np
 
 from topwork.errors import DataError, ShapeError
+from topwork.evaluation.intervals import Interval, Proportion, balanced_accuracy, mean_interval, proportion, roc_auc
 from topwork.types import FloatArray, IntArray
 
-
-@dataclass(frozen=True)
-class Proportion:
-    """A share of n with its 95 % interval, all in 0..1.
-
-    The interval is Wilson's (1927, doi 10.1080/01621459.1927.10502953). It holds for new images drawn as these
-    were; it knows nothing of images from elsewhere.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def __str__(self) -> str:
-        return f"{100 * self.value:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f})"
+TOP_K = (2, 3, 5)
 
 
 @dataclass(frozen=True)
@@ -47,7 +33,9 @@ class Evaluation:
         n: the number of images.
         accuracy: the share answered right.
         balanced_accuracy: the mean recall of the classes that occur; what counts when classes are unequal.
-        log_loss: mean negative log-probability of the true class, in nats.
+        top_k: k -> the share whose class is among the k most probable, for k of 2, 3, 5 below K.
+        log_loss: mean negative log-probability of the true class, in nats; lower is better.
+        roc_auc: mean area under the ROC curve, each class against the rest; None where one class alone occurs.
         classes: one result a class that occurs.
         confusion: `(K, K)`, images of class i (row) called class j (column).
         class_names: K names.
@@ -56,30 +44,46 @@ class Evaluation:
 
     n: int
     accuracy: Proportion
-    balanced_accuracy: float
-    log_loss: float
+    balanced_accuracy: Interval
+    top_k: dict[int, Proportion]
+    log_loss: Interval
+    roc_auc: Interval | None
     classes: tuple[ClassResult, ...]
     confusion: IntArray
     class_names: tuple[str, ...]
     n_bad: int = 0
 
+    @property
+    def most_confused(self) -> tuple[tuple[str, str, int], ...]:
+        """(true class, class it was called, how many images), the most frequent mistakes first; ten at most."""
+        mistakes = self.confusion.copy()
+        np.fill_diagonal(mistakes, 0)
+        order = np.argsort(-mistakes, axis=None, kind="stable")[:10]
+        pairs = zip(*np.unravel_index(order, mistakes.shape), strict=True)
+        return tuple(
+            (self.class_names[i], self.class_names[j], int(mistakes[i, j])) for i, j in pairs if mistakes[i, j]
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
             "n": self.n,
-            "accuracy": _proportion_dict(self.accuracy),
-            "balanced_accuracy": self.balanced_accuracy,
-            "log_loss": self.log_loss,
+            "accuracy": self.accuracy.as_dict(),
+            "balanced_accuracy": self.balanced_accuracy.as_dict(),
+            "top_k": {str(k): value.as_dict() for k, value in self.top_k.items()},
+            "log_loss": self.log_loss.as_dict(),
+            "roc_auc": self.roc_auc.as_dict() if self.roc_auc else None,
             "classes": [
                 {
                     "name": result.name,
                     "n": result.n,
-                    "recall": _proportion_dict(result.recall),
-                    "precision": _proportion_dict(result.precision) if result.precision else None,
+                    "recall": result.recall.as_dict(),
+                    "precision": result.precision.as_dict() if result.precision else None,
                     "f1": result.f1,
                 }
                 for result in self.classes
             ],
+            "most_confused": [list(pair) for pair in self.most_confused],
             "confusion": self.confusion.tolist(),
             "class_names": list(self.class_names),
             "n_bad": self.n_bad,
@@ -114,24 +118,21 @@ def evaluate_probabilities(
     confusion = metrics.confusion_matrix(labels, predicted, labels=every_class)
     results = tuple(_class_result(name, i, confusion) for i, name in enumerate(class_names) if confusion[i].sum())
     true = probabilities[np.arange(len(labels)), labels]
+    n_of_class = confusion.sum(axis=1)
+    occurs = n_of_class > 0
+    place = np.sum(probabilities > true[:, None], axis=1)  # how many classes are more probable than the true one
     return Evaluation(
         n=len(labels),
         accuracy=proportion(int(np.trace(confusion)), len(labels)),
-        balanced_accuracy=float(np.mean([result.recall.value for result in results])),
-        log_loss=float(-np.mean(np.log(np.maximum(true, np.finfo(np.float64).tiny)))),
+        balanced_accuracy=balanced_accuracy(np.diag(confusion)[occurs], n_of_class[occurs]),
+        top_k={k: proportion(int(np.sum(place < k)), len(labels)) for k in TOP_K if k < len(class_names)},
+        log_loss=mean_interval(-np.log(np.maximum(true, np.finfo(np.float64).tiny))),
+        roc_auc=roc_auc(labels, probabilities),
         classes=results,
         confusion=confusion,
         class_names=class_names,
         n_bad=n_bad,
     )
-
-
-def proportion(n_right: int, n: int) -> Proportion:
-    """`n_right` of `n` as a proportion with its interval."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(n_right, n).proportion_ci(method="wilson")
-    return Proportion(n_right / n, float(interval.low), float(interval.high), n)
 
 
 def _class_result(name: str, i: int, confusion: IntArray) -> ClassResult:
@@ -143,7 +144,3 @@ def _class_result(name: str, i: int, confusion: IntArray) -> ClassResult:
         precision=proportion(right, called) if called else None,
         f1=2 * right / (n + called),
     )
-
-
-def _proportion_dict(value: Proportion) -> dict[str, float]:
-    return {"value": value.value, "low": value.low, "high": value.high, "n": value.n}
