@@ -16,11 +16,13 @@ from topwork.backbones.engines import Device, Engine, open_engine
 from topwork.classifier.predictions import Predictions
 from topwork.data.dataset import ImageDataset, as_payloads
 from topwork.data.sources import ArrayImages, ImageSource
-from topwork.errors import BadImageError
+from topwork.errors import BadImageError, OptionError
 from topwork.features.extraction import extract_features
-from topwork.features.pipeline import FeatureStream
+from topwork.features.pipeline import BadImage, FeatureStream
 from topwork.progress import Reporter
-from topwork.types import FloatArray, StrArray
+from topwork.tops.dense_stack import DenseStack, softmax
+from topwork.tops.novelty import Novelty
+from topwork.types import FloatArray, IntArray, StrArray
 
 if TYPE_CHECKING:
     from topwork.classifier.training import Training
@@ -41,6 +43,7 @@ class ImageClassifier:
         backbone: the frozen network.
         top: the fitted top.
         class_names: K names; column i of the probabilities is class_names[i].
+        novelty: what tells images unlike the training images; None where the top isn't a `DenseStack`.
         training: how it was trained; None for one that was loaded.
         record: facts of the training that are saved with it.
         device: where the backbone runs: 'auto', 'cpu' or 'gpu'.
@@ -49,13 +52,28 @@ class ImageClassifier:
     backbone: Backbone
     top: Top
     class_names: tuple[str, ...]
+    novelty: Novelty | None = None
     training: Training | None = None
     record: dict[str, Any] = field(default_factory=dict)
     device: Device = "auto"
 
-    def predict(self, images: NDArray[np.uint8] | Sequence[Any]) -> StrArray:
-        """`(N,)`, the most probable class name of each image; see `predict_proba`."""
-        return np.asarray(np.array(self.class_names)[self.predict_proba(images).argmax(axis=1)])
+    def predict(self, images: NDArray[np.uint8] | Sequence[Any], *, unknown: str | None = None) -> StrArray:
+        """`(N,)`, the most probable class name of each image; see `predict_proba`.
+
+        Args:
+            images: as `predict_proba` takes them.
+            unknown: what to answer for images unlike all that it was trained on; None names a class all the same.
+
+        Raises:
+            OptionError: `unknown` is given, and this classifier can't tell.
+        """
+        predictions = self._predict_all(images)
+        answers = np.array(self.class_names, dtype=object)[predictions.probabilities.argmax(axis=1)]
+        if unknown is not None:
+            if predictions.is_unknown is None:
+                raise OptionError("This classifier can't tell unknown images: its top isn't of dense layers.")
+            answers[predictions.is_unknown] = unknown
+        return np.asarray(answers, dtype=str)
 
     def predict_proba(self, images: NDArray[np.uint8] | Sequence[Any]) -> FloatArray:
         """`(N, K)` float64 probabilities, rows sum to 1.
@@ -67,32 +85,62 @@ class ImageClassifier:
             BadImageError: an image can't be read.
             ShapeError: not images.
         """
+        return self._predict_all(images).probabilities
+
+    def _predict_all(self, images: NDArray[np.uint8] | Sequence[Any]) -> Predictions:
         payloads = as_payloads(images)
         predictions = self.predict_source(ArrayImages(payloads))
         if predictions.bad:
             first = predictions.bad[0]
             path = payloads[first.index]
             raise BadImageError(str(path) if isinstance(path, Path) else first.name, first.reason)
-        return predictions.probabilities
+        return predictions
 
     def predict_source(self, source: ImageSource, reporter: Reporter | None = None) -> Predictions:
         """Predictions for a source of any length, those images listed that can't be read; keeps no features."""
         probabilities = np.full((len(source), len(self.class_names)), np.nan)
+        novelty = np.full(len(source), np.nan)
         stream = FeatureStream(source, np.arange(len(source)), self._engine, self.backbone.size)
         with (reporter or Reporter()).task("Predicting", len(source), "images") as task:
             for positions, features in stream:
-                probabilities[positions] = self.top.probabilities(features)
+                probabilities[positions], scores = self.answer(features)
+                if scores is not None:
+                    novelty[positions] = scores
                 task.advance(len(positions))
         indices = np.flatnonzero(~np.isnan(probabilities[:, 0]))
         names = tuple(source.name(i) for i in range(len(source)))
         bad = tuple(sorted(stream.bad, key=lambda image: image.index))
-        return Predictions(names, indices, probabilities[indices], bad, self.class_names)
+        scores = None if self.novelty is None else novelty[indices]
+        return self._predictions(names, indices, probabilities[indices], scores, bad)
 
     def predict_dataset(self, dataset: ImageDataset, reporter: Reporter | None = None) -> Predictions:
         """Predictions for a dataset; its features are kept, so that a second time costs next to nothing."""
         features = extract_features(dataset, self.backbone, device=self.device, reporter=reporter)
-        probabilities = self.top.probabilities(features.values)
-        return Predictions(tuple(dataset.names), features.indices, probabilities, features.bad, self.class_names)
+        return self.predict_features(features.values, tuple(dataset.names), features.indices, features.bad)
+
+    def predict_features(
+        self, features: FloatArray, names: tuple[str, ...], indices: IntArray, bad: tuple[BadImage, ...] = ()
+    ) -> Predictions:
+        """Predictions for the `(n, D)` features of the images at `indices` of `names`."""
+        return self._predictions(names, indices, *self.answer(features), bad)
+
+    def answer(self, features: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+        """`(n, K)` probabilities of `(n, D)` features, and `(n,)` novelty scores or None."""
+        if self.novelty is None or not isinstance(self.top, DenseStack):
+            return self.top.probabilities(features), None
+        logits = self.top.logits(features)
+        return softmax(logits), self.novelty.scores(features, logits)
+
+    def _predictions(
+        self,
+        names: tuple[str, ...],
+        indices: IntArray,
+        probabilities: FloatArray,
+        novelty: FloatArray | None,
+        bad: tuple[BadImage, ...],
+    ) -> Predictions:
+        is_unknown = None if novelty is None or self.novelty is None else novelty > self.novelty.threshold
+        return Predictions(names, indices, probabilities, bad, self.class_names, novelty, is_unknown)
 
     def save(self, path: str | Path) -> None:
         """Write it as a folder that `load_classifier` reads, here or on another machine.

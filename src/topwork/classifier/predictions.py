@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from topwork.features.pipeline import BadImage
 from topwork.types import FloatArray, IntArray
 
@@ -18,6 +21,9 @@ class Predictions:
         probabilities: `(n, K)` float64, rows sum to 1, one for each of `indices`.
         bad: the images that could not be read.
         class_names: K names.
+        novelty: `(n,)`, how unlike the training images each image is (see `Novelty.scores`); None where the
+            classifier can't tell.
+        is_unknown: `(n,)` booleans, whether that is beyond the classifier's threshold; None as above.
     """
 
     names: tuple[str, ...]
@@ -25,3 +31,5 @@ class Predictions:
     probabilities: FloatArray
     bad: tuple[BadImage, ...]
     class_names: tuple[str, ...]
+    novelty: FloatArray | None = None
+    is_unknown: NDArray[np.bool_] | None = None

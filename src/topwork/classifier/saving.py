@@ -17,12 +17,13 @@ from topwork.classifier.classifier import ImageClassifier
 from topwork.errors import SavedFileError, TopworkError, UnknownNameError
 from topwork.files import atomic_folder, printable, sha256_of_file, write_json
 from topwork.tops.dense_stack import DenseStack
+from topwork.tops.novelty import Novelty
 from topwork.version import VERSION
 
 FORMAT = "topwork-classifier"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-_BACKBONE, _TOP = "backbone.safetensors", "top.safetensors"
+_BACKBONE, _TOP, _NOVELTY = "backbone.safetensors", "top.safetensors", "novelty.safetensors"
 
 
 def save_classifier(classifier: ImageClassifier, path: Path) -> None:
@@ -50,6 +51,9 @@ def write_classifier(classifier: ImageClassifier, folder: Path) -> None:
         raise SavedFileError("Only a top of dense layers can be saved.")
     shutil.copyfile(classifier.backbone.weights.tensors, folder / _BACKBONE)
     save_file(classifier.top.tensors(), folder / _TOP)
+    if classifier.novelty is not None:
+        save_file(classifier.novelty.tensors(), folder / _NOVELTY)
+    files = [name for name in (_BACKBONE, _TOP, _NOVELTY) if (folder / name).exists()]
     backbone = classifier.backbone
     manifest = {
         "format": FORMAT,
@@ -63,7 +67,7 @@ def write_classifier(classifier: ImageClassifier, folder: Path) -> None:
             "preprocessing": backbone.card.preprocessing.facts(),
         },
         "class_names": list(classifier.class_names),
-        "sha256": {name: sha256_of_file(folder / name) for name in (_BACKBONE, _TOP)},
+        "sha256": {name: sha256_of_file(folder / name) for name in files},
         "training": classifier.record,
     }
     write_json(folder / MANIFEST, manifest)
@@ -89,7 +93,7 @@ def load_classifier(path: str | Path, *, device: Device = "auto") -> ImageClassi
         if facts["name"] not in cards():
             raise UnknownNameError(f"there is no backbone {facts['name']!r}")
         for name, digest in manifest["sha256"].items():
-            if name in (_BACKBONE, _TOP) and sha256_of_file(folder / name) != digest:
+            if name in (_BACKBONE, _TOP, _NOVELTY) and sha256_of_file(folder / name) != digest:
                 raise SavedFileError(f"{shown}/{name} is not the file that was saved (wrong checksum). Copy it again.")
         backbone = load_backbone(
             facts["name"],
@@ -101,15 +105,18 @@ def load_classifier(path: str | Path, *, device: Device = "auto") -> ImageClassi
         if backbone.card.preprocessing.facts() != facts["preprocessing"]:
             raise SavedFileError(f"{shown!r} wants its pixels scaled in another way than this Topwork does.")
         top = DenseStack.from_tensors(load_file(folder / _TOP))
+        novelty = Novelty.from_tensors(load_file(folder / _NOVELTY)) if _NOVELTY in manifest["sha256"] else None
         class_names = tuple(str(name) for name in manifest["class_names"])
         record = dict(manifest["training"])
     except SavedFileError:
         raise
     except (KeyError, TypeError, AttributeError, OSError, safetensors.SafetensorError, TopworkError) as error:
         raise SavedFileError(f"{shown!r} is damaged: {error}. Copy it again, or train anew.") from error
+    if novelty is not None and not novelty.fits(top.n_features):
+        raise SavedFileError(f"{shown!r} is damaged: {_NOVELTY} is not of {top.n_features} features.")
     if top.n_classes != len(class_names):
         raise SavedFileError(f"{shown!r} is damaged: {len(class_names)} class names for {top.n_classes} classes.")
-    return ImageClassifier(backbone, top, class_names, record=record, device=device)
+    return ImageClassifier(backbone, top, class_names, novelty, record=record, device=device)
 
 
 def find_classifier(path: Path) -> Path:

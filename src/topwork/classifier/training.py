@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, clone
 
 from topwork.backbones.backbone import Backbone, load_backbone
@@ -20,8 +21,10 @@ from topwork.features.extraction import Features, extract_features
 from topwork.features.pipeline import BadImage
 from topwork.progress import Reporter, Row, console_reporter
 from topwork.tops.base import DenseTop
+from topwork.tops.calibration import fit_temperature
 from topwork.tops.dense_stack import DenseStack
 from topwork.tops.linear import LinearTop
+from topwork.tops.novelty import Novelty, fit_novelty
 from topwork.types import OnBadImage
 
 
@@ -37,6 +40,7 @@ class Training:
         best: the row of `history` whose weights were kept, counted from 0; None where there is no history.
         n_train: images the top was fitted on.
         n_validation: images that stopped it, or chose its L2.
+        temperature: what its logits were divided by, to fit the validation images; None for tops without logits.
         bad: images that could not be read.
         seconds_features: time for features.
         seconds_top: time for the top.
@@ -49,6 +53,7 @@ class Training:
     best: int | None
     n_train: int
     n_validation: int
+    temperature: float | None
     bad: tuple[BadImage, ...]
     seconds_features: float
     seconds_top: float
@@ -98,22 +103,25 @@ def fit_classifier(
     began = time.perf_counter()
     features = extract_features(dataset, backbone, on_bad_image=on_bad_image, device=device, reporter=reporter)
     seconds_features, began = time.perf_counter() - began, time.perf_counter()
-    fitted, counts = _fit_top(top, dataset, features, reporter)
+    fitted, sides = _fit_top(top, dataset, features, reporter)
+    finished, novelty, temperature = _finish_top(fitted, dataset, features, sides, seed or 0)
     training = Training(
         dataset=dataset,
         features=features,
         top=fitted,
         history=tuple(getattr(fitted, "history_", ())),
         best=_best_row(fitted),
-        n_train=counts[TRAIN],
-        n_validation=counts[VALIDATION],
+        n_train=int(sides[TRAIN].sum()),
+        n_validation=int(sides[VALIDATION].sum()),
+        temperature=temperature,
         bad=features.bad,
         seconds_features=seconds_features,
         seconds_top=time.perf_counter() - began,
     )
     return ImageClassifier(
         backbone=backbone,
-        top=_as_top(fitted),
+        top=finished,
+        novelty=novelty,
         class_names=dataset.class_names,
         training=training,
         record=_record(training, backbone),
@@ -146,20 +154,35 @@ def _warn_of_width(backbone: Backbone, n_images: int, reporter: Reporter) -> Non
         )
 
 
-def _fit_top(top: Any, dataset: ImageDataset, features: Features, reporter: Reporter) -> tuple[Any, dict[str, int]]:
+def _fit_top(
+    top: Any, dataset: ImageDataset, features: Features, reporter: Reporter
+) -> tuple[Any, dict[str, NDArray[np.bool_]]]:
+    """The fitted top, and which rows of the features are on which side."""
     if dataset.sides is None:
         raise DataError("This dataset has no split.")
     sides, labels = dataset.sides[features.indices], dataset.labels[features.indices]
     on = {side: sides == side for side in (TRAIN, VALIDATION, TEST)}
-    counts = {side: int(mask.sum()) for side, mask in on.items()}
     _require_every_class(labels[on[TRAIN]], dataset.class_names)
     X, X_val = features.values[on[TRAIN]], features.values[on[VALIDATION]]
     y, y_val = labels[on[TRAIN]], labels[on[VALIDATION]]
     if not isinstance(top, DenseTop):
-        return top.fit(np.concatenate([X, X_val]), np.concatenate([y, y_val])), counts
+        return top.fit(np.concatenate([X, X_val]), np.concatenate([y, y_val])), on
     if len(y_val) == 0:
         raise DataError("No readable image is left for validation. Add images, or give the split yourself.")
-    return top.fit(X, y, X_val=X_val, y_val=y_val, on_row=reporter.row), counts
+    return top.fit(X, y, X_val=X_val, y_val=y_val, on_row=reporter.row), on
+
+
+def _finish_top(
+    fitted: Any, dataset: ImageDataset, features: Features, on: dict[str, NDArray[np.bool_]], seed: int
+) -> tuple[Top, Novelty | None, float | None]:
+    """The top as it will answer, its probabilities calibrated; and what tells unknown images."""
+    if not isinstance(fitted, DenseTop):
+        return _as_top(fitted), None, None
+    temperature = fit_temperature(fitted.val_logits_, dataset.labels[features.indices][on[VALIDATION]])
+    novelty = fit_novelty(
+        features.values[on[TRAIN]], features.values[on[VALIDATION]], fitted.val_logits_ / temperature, seed=seed
+    )
+    return fitted.stack_.divided_by(temperature), novelty, temperature
 
 
 def _require_every_class(labels: Any, class_names: tuple[str, ...]) -> None:
@@ -178,8 +201,6 @@ def _best_row(top: Any) -> int | None:
 def _as_top(fitted: Any) -> Top:
     from sklearn.linear_model import LogisticRegression
 
-    if isinstance(fitted, DenseTop):
-        return fitted.stack_
     if isinstance(fitted, LogisticRegression) and fitted.fit_intercept:
         kernel, bias = fitted.coef_.T, fitted.intercept_
         if kernel.shape[1] == 1:  # of two classes, scikit-learn keeps the second's logit alone
@@ -196,6 +217,7 @@ def _record(training: Training, backbone: Backbone) -> dict[str, Any]:
         "n_train": training.n_train,
         "n_validation": training.n_validation,
         "top": {"kind": type(training.top).__name__, **params},
+        "temperature": training.temperature,
         "weights": backbone.weights.origin,
         "features": training.features.fingerprint,
     }

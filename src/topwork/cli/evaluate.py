@@ -46,6 +46,9 @@ def _as_text(evaluation: Evaluation) -> str:
         f"on {accuracy.n:,} images",
         f"Balanced accuracy {100 * evaluation.balanced_accuracy.value:.1f} %, log loss {evaluation.log_loss.value:.3f}",
     ]
+    if evaluation.most_confused:
+        pairs = ", ".join(f"{true} called {called} ({n:,})" for true, called, n in evaluation.most_confused[:3])
+        lines.append(f"Most confused: {pairs}")
     if evaluation.n_bad:
         lines.append(f"{evaluation.n_bad:,} images could not be read and were left out")
     width = max(len(result.name) for result in evaluation.classes)

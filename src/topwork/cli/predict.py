@@ -20,7 +20,10 @@ EPILOG = """\b
 Examples:
   topwork predict runs/photos-1 new/*.jpg
   topwork predict runs/photos-1 new/ --format csv > answers.csv
+  topwork predict runs/photos-1 new/ --unknown
 """
+
+UNKNOWN = "unknown"
 
 
 @click.command(epilog=EPILOG)
@@ -28,21 +31,27 @@ Examples:
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(["text", "csv", "json"]), default="text", show_default=True)
 @click.option("--runners-up", type=click.IntRange(0), default=2, show_default=True, help="How many to show.")
+@click.option("--unknown", is_flag=True, help="Answer unknown for images unlike all that it was trained on.")
 @device_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
-def predict(run: str, images: tuple[Path, ...], form: str, runners_up: int, device: str, quiet: bool) -> int:
+def predict(
+    run: str, images: tuple[Path, ...], form: str, runners_up: int, unknown: bool, device: str, quiet: bool
+) -> int:
     """Say what is on IMAGES (files, or folders of them), by the classifier in RUN.
 
     Images that can't be read are named among the answers; the exit status is then 1.
     """
     from topwork.classifier.saving import load_classifier
     from topwork.data.sources import FileImages
+    from topwork.errors import OptionError
 
     classifier = load_classifier(run, device=device)  # type: ignore[arg-type]
+    if unknown and classifier.novelty is None:
+        raise OptionError("This classifier can't tell unknown images. Train it anew with --top linear or --top 256.")
     paths = _files(images)
     progress = quiet or len(paths) < 100
     predictions = classifier.predict_source(FileImages(paths), reporter_for(progress))
-    rows = _rows(predictions, runners_up)
+    rows = _rows(predictions, runners_up, unknown)
     click.echo({"text": _text, "csv": _csv, "json": _json}[form](rows), nl=False)
     return 1 if predictions.bad else 0
 
@@ -64,16 +73,19 @@ def _files(images: tuple[Path, ...]) -> tuple[str, ...]:
     return tuple(paths)
 
 
-def _rows(predictions: Predictions, runners_up: int) -> list[dict[str, Any]]:
+def _rows(predictions: Predictions, runners_up: int, unknown: bool) -> list[dict[str, Any]]:
     """One row an image, in order: its answers, the most probable first, or why there are none."""
     rows: list[dict[str, Any]] = [{"image": name} for name in predictions.names]
     for bad in predictions.bad:
         rows[bad.index]["error"] = bad.reason
-    for index, probabilities in zip(predictions.indices, predictions.probabilities, strict=True):
+    for place, (index, probabilities) in enumerate(zip(predictions.indices, predictions.probabilities, strict=True)):
         order = (-probabilities).argsort(kind="stable")[: runners_up + 1]
-        rows[index]["answers"] = [
+        answers: list[dict[str, Any]] = [
             {"class": predictions.class_names[i], "probability": round(float(probabilities[i]), 6)} for i in order
         ]
+        if unknown and predictions.is_unknown is not None and predictions.is_unknown[place]:
+            answers = [{"class": UNKNOWN, "probability": None}, *answers[:runners_up]]
+        rows[index]["answers"] = answers
     return rows
 
 
@@ -88,9 +100,8 @@ def _text(rows: list[dict[str, Any]]) -> str:
             continue
         first, *others = row["answers"]
         rest = "   " + ", ".join(f"{other['class']} {100 * other['probability']:.1f} %" for other in others)
-        lines.append(
-            f"{name}  {first['class']:<{longest}}  {100 * first['probability']:5.1f} %{rest if others else ''}"
-        )
+        sure = f"{'':>7}" if first["probability"] is None else f"{100 * first['probability']:5.1f} %"
+        lines.append(f"{name}  {first['class']:<{longest}}  {sure}{rest if others else ''}")
     return "\n".join(lines) + "\n"
 
 

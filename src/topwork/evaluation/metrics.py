@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from topwork.errors import DataError, ShapeError
+from topwork.evaluation.confidence import Reliability, RiskCoverage, reliability, risk_coverage
 from topwork.evaluation.intervals import Interval, Proportion, balanced_accuracy, mean_interval, proportion, roc_auc
 from topwork.types import FloatArray, IntArray
 
@@ -39,6 +40,8 @@ class Evaluation:
         classes: one result a class that occurs.
         confusion: `(K, K)`, images of class i (row) called class j (column).
         class_names: K names.
+        reliability: whether the probabilities may be believed.
+        risk_coverage: how often answers are wrong when only the surest are given.
         n_bad: images left out because they could not be read.
     """
 
@@ -51,6 +54,8 @@ class Evaluation:
     classes: tuple[ClassResult, ...]
     confusion: IntArray
     class_names: tuple[str, ...]
+    reliability: Reliability
+    risk_coverage: RiskCoverage
     n_bad: int = 0
 
     @property
@@ -73,6 +78,8 @@ class Evaluation:
             "top_k": {str(k): value.as_dict() for k, value in self.top_k.items()},
             "log_loss": self.log_loss.as_dict(),
             "roc_auc": self.roc_auc.as_dict() if self.roc_auc else None,
+            "reliability": self.reliability.as_dict(),
+            "risk_coverage": self.risk_coverage.as_dict(),
             "classes": [
                 {
                     "name": result.name,
@@ -131,6 +138,8 @@ def evaluate_probabilities(
         classes=results,
         confusion=confusion,
         class_names=class_names,
+        reliability=reliability(labels, probabilities),
+        risk_coverage=risk_coverage(predicted == labels, probabilities.max(axis=1)),
         n_bad=n_bad,
     )
 

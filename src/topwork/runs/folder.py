@@ -20,10 +20,13 @@ from topwork.classifier.training import Training
 from topwork.data.dataset import ImageDataset
 from topwork.data.splits import TEST
 from topwork.errors import SavedFileError
+from topwork.evaluation.confidence import reliability
+from topwork.evaluation.intervals import proportion
 from topwork.evaluation.metrics import Evaluation
 from topwork.features.extraction import feature_facts
 from topwork.files import atomic_folder, write_json
 from topwork.runs.model_card import model_card
+from topwork.tops.calibration import with_temperature
 from topwork.tops.dense_stack import DenseStack
 from topwork.types import DigestArray
 from topwork.version import VERSION
@@ -60,7 +63,7 @@ def write_run_folder(
             (staging / "classifier").mkdir()
             write_classifier(classifier, staging / "classifier")
         _write_history(staging / "history.csv", training)
-        write_json(staging / "metrics.json", {"test": test.as_dict(), "validation": validation.as_dict()})
+        write_json(staging / "metrics.json", _metrics(training, test, validation, predictions))
         _write_predictions(staging / "predictions.parquet", training.dataset, predictions)
         _write_images(staging / IMAGES, training.dataset)
         write_json(staging / "run.json", _run_record(classifier, training, facts))
@@ -86,6 +89,18 @@ def seen_digests(path: Path) -> DigestArray | None:
     return np.asarray(np.array(table.column("digest").to_pylist(), dtype="S16")[used])
 
 
+def _metrics(training: Training, test: Evaluation, validation: Evaluation, predictions: Predictions) -> dict[str, Any]:
+    metrics: dict[str, Any] = {"test": test.as_dict(), "validation": validation.as_dict()}
+    if training.temperature is not None:
+        labels = training.dataset.labels[predictions.indices]
+        before = with_temperature(predictions.probabilities, 1 / training.temperature)
+        uncalibrated = reliability(labels, before)
+        metrics["calibration"] = {"temperature": training.temperature, "test_before": uncalibrated.as_dict()}
+    if predictions.is_unknown is not None:
+        metrics["unknown_on_test"] = proportion(int(predictions.is_unknown.sum()), test.n).as_dict()
+    return metrics
+
+
 def _write_history(path: Path, training: Training) -> None:
     text = io.StringIO()
     if training.history:
@@ -108,6 +123,8 @@ def _write_predictions(path: Path, dataset: ImageDataset, predictions: Predictio
         "probability": predictions.probabilities[np.arange(len(best)), best],
         "probabilities": pa.array(list(predictions.probabilities), pa.list_(pa.float64())),
     }
+    if predictions.is_unknown is not None:
+        columns |= {"novelty": predictions.novelty, "unknown": predictions.is_unknown}
     table = pa.table(columns, metadata={"classes": "\n".join(predictions.class_names)})
     with path.open("wb") as file:  # opened here: pyarrow takes names in UTF-8 only
         parquet.write_table(table, file)

@@ -176,13 +176,7 @@ def _evaluate_side(classifier: ImageClassifier, training: Training, side: str) -
     rows = np.flatnonzero(dataset.sides[features.indices] == side)
     if len(rows) == 0:
         raise DataError(f"There is no readable {side} image. Add images, or let Topwork split them.")
-    predictions = Predictions(
-        names=tuple(dataset.names),
-        indices=features.indices[rows],
-        probabilities=classifier.top.probabilities(features.values[rows]),
-        bad=(),
-        class_names=classifier.class_names,
-    )
+    predictions = classifier.predict_features(features.values[rows], tuple(dataset.names), features.indices[rows])
     labels = dataset.labels[predictions.indices]
     n_bad = sum(1 for image in training.bad if dataset.sides[image.index] == side)
     evaluation = evaluate_probabilities(labels, predictions.probabilities, predictions.class_names, n_bad=n_bad)

@@ -33,6 +33,7 @@ class DenseTop(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     Attributes:
         classes_: `(K,)`, the labels it knows, sorted.
         stack_: what was learned.
+        val_logits_: `(M, K)`, of the validation examples, by what was learned before they were learned from too.
         history_: one dict a step of training; the columns are the subclass's.
     """
 
@@ -40,6 +41,7 @@ class DenseTop(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     class_weight: ClassWeight
     classes_: NDArray[Any]
     stack_: DenseStack
+    val_logits_: FloatArray
     history_: list[Row]
 
     @abstractmethod
@@ -55,8 +57,12 @@ class DenseTop(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         y_val: IntArray,
         weights: FloatArray,
         on_row: OnRow,
-    ) -> DenseStack:
-        """Learn from features already standardised and labels 0..K-1; `weights` is `(K,)`, one for each class."""
+    ) -> tuple[DenseStack, FloatArray]:
+        """Learn from features already standardised and labels 0..K-1; `weights` is `(K,)`, one for each class.
+
+        Returns:
+            What was learned, and `val_logits_`.
+        """
 
     def fit(
         self,
@@ -93,7 +99,7 @@ class DenseTop(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         train_x, train_y, val_x, val_y = self._with_validation(np.asarray(X), codes, X_val, y_val)
         mean, scale = _standardisation(train_x)
         weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
-        stack = self._fit(
+        stack, self.val_logits_ = self._fit(
             (train_x - mean) / scale, train_y, (val_x - mean) / scale, val_y, weights, self._recorder(on_row)
         )
         self.stack_ = _fold(stack, mean, scale)

@@ -52,9 +52,14 @@ class DenseStack:
 
     def probabilities(self, features: FloatArray) -> FloatArray:
         """`(N, K)` float64, rows sum to 1, of `(N, D)` features."""
-        logits = self.logits(features)
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+        return softmax(self.logits(features))
+
+    def divided_by(self, temperature: float) -> DenseStack:
+        """The stack whose logits are these divided by `temperature`."""
+        return DenseStack(
+            (*self.kernels[:-1], np.asarray(self.kernels[-1] / temperature, np.float32)),
+            (*self.biases[:-1], np.asarray(self.biases[-1] / temperature, np.float32)),
+        )
 
     def tensors(self) -> dict[str, FloatArray]:
         """The arrays by name, as `from_tensors` takes them."""
@@ -81,3 +86,9 @@ class DenseStack:
         if not (layers and fits and all(b.shape == k.shape[1:] for k, b in zip(kernels, biases, strict=True))):
             raise ShapeError(f"Layers of shapes {widths} don't fit one on another.")
         return cls(kernels, biases)
+
+
+def softmax(logits: FloatArray) -> FloatArray:
+    """`(N, K)` probabilities, rows sum to 1, of `(N, K)` logits."""
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))

@@ -78,7 +78,7 @@ class LinearTop(DenseTop):
         y_val: IntArray,
         weights: FloatArray,
         on_row: OnRow,
-    ) -> DenseStack:
+    ) -> tuple[DenseStack, FloatArray]:
         values = sorted(np.atleast_1d(np.asarray(self.l2, dtype=float)).tolist(), reverse=True)
         rotation, spectrum = _eigenbasis(X)
         train = _Problem(_rotated(X, rotation), y, weights, spectrum)
@@ -97,11 +97,12 @@ class LinearTop(DenseTop):
                 worse += 1
             if worse == _WORSE_IN_A_ROW:
                 break
+        val_logits = val_x @ best[:-1] + best[-1]
         if X_val is not X:
             both = np.concatenate([train.X, val_x]), np.concatenate([y, y_val])
             best, _ = self._minimise(_Problem(*both, weights, spectrum), self.l2_, best)
         kernel = best[:-1] if rotation is None else rotation @ best[:-1]
-        return DenseStack((kernel.astype(np.float32),), (best[-1].astype(np.float32),))
+        return DenseStack((kernel.astype(np.float32),), (best[-1].astype(np.float32),)), val_logits
 
     def _minimise(self, problem: _Problem, l2: float, start: FloatArray) -> tuple[FloatArray, float]:
         from scipy.optimize import minimize

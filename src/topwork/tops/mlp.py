@@ -67,7 +67,7 @@ class MLPTop(DenseTop):
         y_val: IntArray,
         weights: FloatArray,
         on_row: OnRow,
-    ) -> DenseStack:
+    ) -> tuple[DenseStack, FloatArray]:
         keras = import_keras()
         with _seeded(keras, self.seed):
             model = self._model(keras, X.shape[1], len(self.classes_))
@@ -86,7 +86,8 @@ class MLPTop(DenseTop):
             )
         self.best_epoch_ = 1 + int(np.argmin([row["val_loss"] for row in self.history_]))
         dense = [layer.get_weights() for layer in model.layers if layer.weights]
-        return DenseStack(tuple(kernel for kernel, _ in dense), tuple(bias for _, bias in dense))
+        stack = DenseStack(tuple(kernel for kernel, _ in dense), tuple(bias for _, bias in dense))
+        return stack, stack.logits(X_val)
 
     def _model(self, keras: ModuleType, n_features: int, n_classes: int) -> Any:
         layers = [keras.Input((n_features,))]
