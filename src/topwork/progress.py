@@ -73,7 +73,8 @@ class LineReporter(Reporter):
             self.note("  ".join(f"{name:>12}" for name in row))
         mark = "  *" if row["val_loss"] < self._best else ""  # the best so far
         self._best = min(self._best, row["val_loss"])
-        self.note("  ".join(f"{_number(value):>12}" for value in row.values()) + mark)
+        cells = (f"{value:.1e}" if name == "l2" else _number(value) for name, value in row.items())
+        self.note("  ".join(f"{cell:>12}" for cell in cells) + mark)
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)

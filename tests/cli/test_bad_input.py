@@ -362,3 +362,64 @@ def test_damaged_facts_of_the_store_are_made_again(topwork: Topwork, photos: Pat
 @pytest.mark.usefixtures("own_cache")
 def test_options_that_make_no_sense(topwork: Topwork, arguments: tuple[str, ...], message: str) -> None:
     refused(topwork(*arguments), message)
+
+
+def test_an_empty_name_is_not_the_current_folder(topwork: Topwork) -> None:
+    refused(topwork("train", ""), "got an empty name")
+
+
+def test_classes_one_folder_further_down(topwork: Topwork, photos: Path, tmp_path: Path) -> None:
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    photos.rename(outer / "photos")
+    refused(topwork("train", outer), "Are the classes one folder further down? Then give", str(outer / "photos"))
+
+
+def test_folders_that_may_not_be_meant_are_named(topwork: Topwork, photos: Path) -> None:
+    (photos / "empty").mkdir()
+    for inner in ("young", "old"):
+        (photos / "ash" / inner).mkdir()
+    (photos / "ash" / "0.png").rename(photos / "ash" / "young" / "0.png")
+    (photos / "ash" / "2.png").rename(photos / "ash" / "old" / "2.png")
+    answer = topwork("train", photos)
+    assert answer.status == 0
+    assert "empty' holds no images; it is left out" in answer.err
+    assert "(old, young) all count as 'ash'" in answer.err
+
+
+def test_one_image_under_two_labels_is_named(topwork: Topwork, photos: Path) -> None:
+    (photos / "birch" / "copy.png").write_bytes((photos / "ash" / "0.png").read_bytes())
+    answer = topwork("train", photos)
+    assert answer.status == 0
+    assert "1 images are there under two labels" in answer.err
+    assert "ash/0.png" in answer.err
+    assert "birch/copy.png" in answer.err
+
+
+def test_too_few_for_validation_is_said(topwork: Topwork, photos: Path) -> None:
+    assert "images for validation: when to stop" in topwork("train", photos).err
+
+
+def test_a_csv_with_semicolons(topwork: Topwork, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path;label\na.png;x\n")
+    refused(topwork("train", "t.csv"), "separated by something else than commas")
+
+
+def test_a_size_beyond_all_use(topwork: Topwork, photos: Path) -> None:
+    refused(topwork("train", photos, "--size", "100000"), "2048 at most")
+
+
+def test_fetching_the_starter_needs_nothing(topwork: Topwork) -> None:
+    answer = topwork("backbones", "--fetch", "starter")
+    assert answer.status == 0
+    assert "starter.safetensors" in answer.out
+
+
+def test_unknown_from_a_top_that_cannot_tell(photos: Path) -> None:
+    from sklearn.naive_bayes import GaussianNB
+
+    import topwork as tw
+
+    classifier = tw.fit_classifier(tw.ImageDataset.from_directory(photos), top=GaussianNB(), verbose=False)
+    with pytest.raises(tw.TopworkError, match="can't tell unknown images"):
+        classifier.predict([photos / "ash" / "0.png"], unknown="unknown")

@@ -112,8 +112,8 @@ def test_second_run_extracts_nothing_and_takes_the_next_number(topwork: Topwork,
     assert second["run"] == "runs/photos-2"
 
 
-def test_quiet_says_nothing_but_the_result(topwork: Topwork, photos: Path) -> None:
-    answer = topwork("train", photos, "--quiet")
+def test_quiet_says_nothing_but_the_result(topwork: Topwork, tmp_path: Path) -> None:
+    answer = topwork("train", make_photos(tmp_path / "many", n=50), "--quiet")
     assert answer.err == ""
     assert "Test accuracy" in answer.out
 

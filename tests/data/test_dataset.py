@@ -171,5 +171,5 @@ def test_rows_without_label_are_named(tmp_path: Path) -> None:
 
 def test_unknown_split_name(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,label,split\na.png,x,train\nb.png,y,holdout\n")
-    with pytest.raises(DataError, match="Unknown split 'holdout'"):
+    with pytest.raises(DataError, match="Image 'b.png' is on an unknown split 'holdout'"):
         tw.ImageDataset.from_table(tmp_path / "t.csv")

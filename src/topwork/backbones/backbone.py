@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -11,7 +13,7 @@ from topwork.backbones.conversion import Job, convert
 from topwork.backbones.network import NETWORK_VERSION, NetworkSpec
 from topwork.backbones.weights import BackboneWeights, resolve_weights
 from topwork.errors import OptionError
-from topwork.files import atomic_folder, cache_dir, fingerprint
+from topwork.files import atomic_folder, cache_dir, fingerprint, folder_bytes
 from topwork.progress import Reporter
 from topwork.types import Pooling, Precision
 
@@ -69,6 +71,16 @@ class Backbone:
             with atomic_folder(folder, replace=False) as staging:  # another run may have been quicker
                 convert(Job(spec, str(self.weights.tensors), graph_out=str(staging / "graph.xml")))
         return folder / "graph.xml"
+
+
+def prune_graphs(*, backbone: str | None = None, older_than_days: float = 0.0) -> int:
+    """Delete kept graphs, of one network or of all, that were made so long ago; returns how many bytes."""
+    n_bytes = 0
+    for folder in (cache_dir() / "graphs").glob(f"{backbone or '*'}-*-*-*"):
+        if time.time() - folder.stat().st_mtime >= 86_400 * older_than_days:
+            n_bytes += folder_bytes(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+    return n_bytes
 
 
 def load_backbone(

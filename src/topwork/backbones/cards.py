@@ -18,6 +18,10 @@ COURSE = (
 """The eleven networks of the course that Topwork grew from."""
 
 
+LARGEST_SIZE = 2048
+"""In pixels: beyond it one image alone takes gigabytes."""
+
+
 @dataclass(frozen=True)
 class Card:
     """Facts about one backbone.
@@ -70,10 +74,12 @@ class Card:
         """`size`, or the network's own where it is None.
 
         Raises:
-            OptionError: smaller than the network can take.
+            OptionError: smaller than the network can take, or larger than any use.
         """
         if size is None:
             return self.input_size
+        if size > LARGEST_SIZE:
+            raise OptionError(f"Expected --size to be {LARGEST_SIZE} at most; got {size}. It is the side in pixels.")
         if size < self.smallest_size:
             raise OptionError(
                 f"{self.name} can't take {size}-pixel images: below {self.smallest_size} pixels nothing is left after "

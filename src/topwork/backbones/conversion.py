@@ -62,7 +62,8 @@ def convert(job: Job) -> None:
             return
         if not answer.exists():
             last = (child.stderr.strip().splitlines() or ["no message"])[-1]
-            raise WeightsError(f"Building {job.spec.keras_name} failed (exit status {child.returncode}): {last}")
+            name = job.spec.keras_name or "the starter"
+            raise WeightsError(f"Building {name} failed (exit status {child.returncode}): {last}")
         error = json.loads(answer.read_text("utf-8"))
         raise StorageError(error["message"]) if error["kind"] == "storage" else WeightsError(error["message"])
 
@@ -101,7 +102,7 @@ def _load_keras_weights(job: Job) -> object:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise WeightsError(
             f"{job.weights!r} can't be used as weights of {job.spec.keras_name} without its classification layers "
-            f"(include_top=False): {reason}. Is the file whole, and of this network?"
+            f"(include_top=False). Is the file whole, and of this network? Keras says: {reason}"
         ) from error
 
 

@@ -64,6 +64,8 @@ def fetch_pretrained(card: Card, *, offline: bool, reporter: Reporter) -> Path:
         DownloadError: it could not be fetched.
         WeightsError: a wrong checksum.
     """
+    if card.ships:
+        return starter_weights()
     path = pretrained_file(card)
     keras_copy = _keras_copy(card)
     if path.exists():

@@ -57,6 +57,10 @@ class ImageClassifier:
     record: dict[str, Any] = field(default_factory=dict)
     device: Device = "auto"
 
+    def __repr__(self) -> str:
+        backbone = f"{self.backbone.name}, {self.backbone.size} pixels"
+        return f"<ImageClassifier: {len(self.class_names)} classes on {backbone}>"
+
     def predict(self, images: NDArray[np.uint8] | Sequence[Any], *, unknown: str | None = None) -> StrArray:
         """`(N,)`, the most probable class name of each image; see `predict_proba`.
 

@@ -22,10 +22,10 @@ from topwork.features.pipeline import BadImage
 from topwork.progress import Reporter, Row, console_reporter
 from topwork.tops.base import DenseTop
 from topwork.tops.calibration import fit_temperature
-from topwork.tops.dense_stack import DenseStack
+from topwork.tops.dense_stack import DenseStack, softmax
 from topwork.tops.linear import LinearTop
 from topwork.tops.novelty import Novelty, fit_novelty
-from topwork.types import OnBadImage
+from topwork.types import FloatArray, OnBadImage
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,8 @@ class Training:
         n_train: images the top was fitted on.
         n_validation: images that stopped it, or chose its L2.
         temperature: what its logits were divided by, to fit the validation images; None for tops without logits.
+        validation_probabilities: `(n_validation, K)`, calibrated, by the top before it learned from these images too;
+            None as above.
         bad: images that could not be read.
         seconds_features: time for features.
         seconds_top: time for the top.
@@ -54,6 +56,7 @@ class Training:
     n_train: int
     n_validation: int
     temperature: float | None
+    validation_probabilities: FloatArray | None
     bad: tuple[BadImage, ...]
     seconds_features: float
     seconds_top: float
@@ -114,6 +117,7 @@ def fit_classifier(
         n_train=int(sides[TRAIN].sum()),
         n_validation=int(sides[VALIDATION].sum()),
         temperature=temperature,
+        validation_probabilities=None if temperature is None else softmax(fitted.val_logits_ / temperature),
         bad=features.bad,
         seconds_features=seconds_features,
         seconds_top=time.perf_counter() - began,
@@ -130,12 +134,14 @@ def fit_classifier(
 
 
 def _prepared_top(top: ClassifierMixin | None, seed: int | None) -> Any:
-    top = LinearTop() if top is None else clone(top)
+    top = LinearTop() if top is None else top
     if not hasattr(top, "fit") or not hasattr(top, "predict_proba"):
         raise OptionError(
-            f"Expected a top with `fit` and `predict_proba`, got {type(top).__name__}. A classifier without "
-            "probabilities can be wrapped in sklearn.calibration.CalibratedClassifierCV."
+            f"Expected a top with `fit` and `predict_proba`, such as MLPTop(class_layers=[256]); got "
+            f"{type(top).__name__}. A classifier without probabilities can be wrapped in "
+            "sklearn.calibration.CalibratedClassifierCV."
         )
+    top = clone(top)
     if isinstance(top, DenseTop):
         top.check_options()  # now, not after hours of extraction
     if seed is not None:

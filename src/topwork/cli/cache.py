@@ -19,11 +19,12 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.option("--prune", is_flag=True, help="Delete kept features; they are computed again when needed.")
+@click.option("--prune", is_flag=True, help="Delete kept features and graphs; they are made again when needed.")
 @click.option("--backbone", metavar="NAME", help="With --prune: only those of one network.")
 @click.option("--older-than", type=click.FloatRange(0), metavar="DAYS", help="With --prune: only those unused so long.")
 def cache(prune: bool, backbone: str | None, older_than: float | None) -> None:
     """Show what the feature store holds, and where; prune it."""
+    from topwork.backbones.backbone import prune_graphs
     from topwork.backbones.cards import find_card
     from topwork.features import store
     from topwork.files import cache_dir, folder_bytes
@@ -35,6 +36,8 @@ def cache(prune: bool, backbone: str | None, older_than: float | None) -> None:
         deleted = store.prune(backbone=name, older_than_days=older_than or 0.0)
         n_bytes = sum(summary.n_bytes for summary in deleted)
         click.echo(f"Deleted the features of {sum(s.n_images for s in deleted):,} images, {n_bytes / 1e6:,.1f} MB.")
+        n_bytes = prune_graphs(backbone=name, older_than_days=older_than or 0.0)
+        click.echo(f"Deleted graphs of {n_bytes / 1e6:,.1f} MB.")
         return
     summaries = store.summaries()
     click.echo(_as_text(summaries) if summaries else "No features are kept yet.")

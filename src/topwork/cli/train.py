@@ -178,7 +178,10 @@ def _as_text(run: Run) -> str:
         best = (
             f"Best epoch {row['epoch']} of {len(training.history)}" if "epoch" in row else f"L2 {row['l2']:.2g} chosen"
         )
-        lines.append(f"{best} on {training.n_validation:,} validation images; {training.n_train:,} trained on")
+        trained = f"{training.n_train:,} trained on"
+        if "l2" in row:
+            trained = f"trained on these and {training.n_train:,} others"
+        lines.append(f"{best} on {training.n_validation:,} validation images; {trained}")
     new, n = training.features.n_extracted, len(training.features.values)
     lines.append(
         f"Features of {new:,} images computed in {duration(training.seconds_features)}, {n - new:,} were kept from "

@@ -151,6 +151,8 @@ class ImageDataset:
         Raises:
             DataError: it is none of these, or can't be used.
         """
+        if not str(source):
+            raise DataError("Expected a folder, a table or a named set; got an empty name. An unset variable, perhaps?")
         path = Path(source)
         columns = (image_column, label_column, split_column, group_column)
         is_table = path.suffix.lower() in tables.SUFFIXES
@@ -241,7 +243,7 @@ class ImageDataset:
         if len(self.class_names) < 2:
             raise DataError(
                 f"All {len(self):,} images are of one class, {self.class_names[0]!r}. "
-                "A classifier needs two at least: one sub-folder (or label) for each."
+                "A classifier needs two at least: one sub-folder (or label) for each." + self._inner_classes_hint()
             )
         if self.sides is None:
             open_images, missing = np.ones(len(self), dtype=bool), {TEST: test, VALIDATION: validation}
@@ -267,6 +269,11 @@ class ImageDataset:
         if "digests" in self.__dict__:
             done.__dict__["digests"] = self.digests
         return done
+
+    def _inner_classes_hint(self) -> str:
+        inner = Path(self.origin) / self.class_names[0]
+        has_classes = inner.is_dir() and sum(entry.is_dir() for entry in inner.iterdir()) > 1
+        return f" Are the classes one folder further down? Then give {str(inner)!r}." if has_classes else ""
 
     def side(self, name: str) -> ImageDataset:
         """The images on one side: 'train', 'validation' or 'test'; splits first where that is still to do."""

@@ -32,6 +32,7 @@ def read_folder(root: Path, ignore_classes: Sequence[str]) -> LabelTable:
     labels: list[str] = []
     sides: list[str] = []
     passed_over: Counter[str] = Counter()
+    remarks: list[str] = []
     classes_of: dict[Path, set[str]] = {}
     for side, folder in side_folders or [("", root)]:
         for class_folder in _subfolders(folder):
@@ -40,6 +41,7 @@ def read_folder(root: Path, ignore_classes: Sequence[str]) -> LabelTable:
             if name in ignore_classes:
                 continue
             found = sorted(image_files(class_folder, passed_over), key=os.fsencode)
+            remarks += _remarks(class_folder, found)
             classes_of.setdefault(folder, set()).add(name)
             paths += found
             labels += [name] * len(found)
@@ -53,7 +55,7 @@ def read_folder(root: Path, ignore_classes: Sequence[str]) -> LabelTable:
         source=FileImages(tuple(paths), str(root)),
         labels=np.array(labels),
         sides=np.array(sides) if side_folders else None,
-        notes=_notes(root, passed_over),
+        notes=(*remarks, *_notes(root, passed_over)),
     )
 
 
@@ -141,6 +143,19 @@ def _why_no_images(root: Path) -> str:
     return (
         f"There are no images in {shown!r}. Expected one sub-folder per class with {', '.join(sorted(SUFFIXES))} files."
     )
+
+
+def _remarks(class_folder: Path, found: list[str]) -> list[str]:
+    """What a person may not have meant by a class folder."""
+    shown = printable(str(class_folder))
+    if not found:
+        return [f"{shown!r} holds no images; it is left out."]
+    parts = (Path(path).relative_to(class_folder).parts for path in found)
+    inner = sorted({first for first, *rest in parts if rest})
+    if len(inner) < 2:
+        return []
+    names = ", ".join(map(printable, inner[:3])) + (", …" if len(inner) > 3 else "")
+    return [f"images in sub-folders of {shown!r} ({names}) all count as {printable(class_folder.name)!r}."]
 
 
 def _notes(root: Path, passed_over: Counter[str]) -> tuple[str, ...]:

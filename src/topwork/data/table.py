@@ -70,7 +70,11 @@ class LabelTable:
         lowered = np.char.lower(self.sides)
         unknown = sorted({str(side) for side in np.unique(lowered)} - set(SIDE_OF_NAME))
         if unknown:
-            raise DataError(f"Unknown split {unknown[0]!r}. Expected {', '.join(SIDES)}.")
+            row = int(np.flatnonzero(lowered == unknown[0])[0])
+            raise DataError(
+                f"Image {self.source.name(row)!r} is on an unknown split {str(self.sides[row])!r}. "
+                f"Expected {', '.join(SIDES)}."
+            )
         sides = np.array([SIDE_OF_NAME[str(side)] for side in lowered], dtype="<U10")
         if TRAIN not in sides:
             raise DataError(f"No image is marked for training; the split says {', '.join(np.unique(sides))}.")

@@ -127,6 +127,11 @@ def _find(named: str | None, usual: tuple[str, ...], there: list[str], what: str
                 f"Its columns are {', '.join(map(repr, there))}."
             )
         return named
+    if len(there) == 1 and any(mark in there[0] for mark in ";\t|"):
+        raise DataError(
+            f"{shown!r} has one column, {there[0]!r}: its values seem to be separated by something else than commas. "
+            "Save it with commas, or as .tsv with tabs."
+        )
     lowered = {name.lower(): name for name in there}
     for name in usual:
         if name in lowered:

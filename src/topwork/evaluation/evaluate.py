@@ -15,7 +15,8 @@ from topwork.types import IntArray
 def evaluate(classifier: ImageClassifier, dataset: ImageDataset) -> Evaluation:
     """How good `classifier` is on the images of `dataset`, such as `dataset.test`.
 
-    Images that can't be read are left out and counted.
+    Images that can't be read are left out and counted. Whether the classifier was trained on some of these images is
+    not checked: on them it looks better than it is. `topwork evaluate` does check.
 
     Raises:
         DataError: no readable images, or a class that the classifier does not know.
@@ -38,12 +39,14 @@ def labels_for(dataset: ImageDataset, class_names: tuple[str, ...]) -> IntArray:
         DataError: a class that `class_names` lacks.
     """
     place = {name: i for i, name in enumerate(class_names)}
-    for label in np.unique(dataset.labels):
-        name = dataset.class_names[label]
-        if name not in place:
-            raise DataError(
-                f"{dataset.origin!r} has a class {name!r} that the classifier does not know."
-                f"{did_you_mean(name, class_names)} It knows {', '.join(class_names[:20])}."
-            )
+    unknown = [dataset.class_names[label] for label in np.unique(dataset.labels)]
+    unknown = [name for name in unknown if name not in place]
+    if unknown:
+        others = f" (and {len(unknown) - 1:,} more)" if len(unknown) > 1 else ""
+        raise DataError(
+            f"{dataset.origin!r} has a class {unknown[0]!r}{others} that the classifier does not know."
+            f"{did_you_mean(unknown[0], class_names)} It knows {', '.join(class_names[:20])}. Rename the class, or "
+            f"leave it out with --ignore-class."
+        )
     mapping = np.array([place.get(name, -1) for name in dataset.class_names])
     return mapping[dataset.labels]

@@ -49,7 +49,7 @@ def write_run_folder(
     classifier: ImageClassifier,
     training: Training,
     test: Evaluation,
-    validation: Evaluation,
+    validation: Evaluation | None,
     predictions: Predictions,
     facts: RunFacts,
 ) -> None:
@@ -89,8 +89,10 @@ def seen_digests(path: Path) -> DigestArray | None:
     return np.asarray(np.array(table.column("digest").to_pylist(), dtype="S16")[used])
 
 
-def _metrics(training: Training, test: Evaluation, validation: Evaluation, predictions: Predictions) -> dict[str, Any]:
-    metrics: dict[str, Any] = {"test": test.as_dict(), "validation": validation.as_dict()}
+def _metrics(
+    training: Training, test: Evaluation, validation: Evaluation | None, predictions: Predictions
+) -> dict[str, Any]:
+    metrics: dict[str, Any] = {"test": test.as_dict(), "validation": validation.as_dict() if validation else None}
     if training.temperature is not None:
         labels = training.dataset.labels[predictions.indices]
         before = with_temperature(predictions.probabilities, 1 / training.temperature)

@@ -25,7 +25,10 @@ from topwork.evaluation.metrics import Evaluation, evaluate_probabilities
 from topwork.files import printable, storage_errors
 from topwork.progress import Reporter, console_reporter
 from topwork.runs.folder import RunFacts, seen_digests, write_run_folder
-from topwork.types import OnBadImage
+from topwork.types import IntArray, OnBadImage
+
+FEW = 10
+"""Validation images below which a warning is due."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +40,15 @@ class Run:
         classifier: what was trained.
         training: how.
         test: how good it is on the test images, which nothing had looked at before.
-        validation: how good it is on the validation images, which chose when to stop; it flatters a little.
+        validation: how good it was on the validation images, which chose when to stop or which L2, before it learned
+            from them too; it flatters a little. None for a top that isn't ours, which was fitted on them.
     """
 
     folder: Path
     classifier: ImageClassifier
     training: Training
     test: Evaluation
-    validation: Evaluation
+    validation: Evaluation | None
 
 
 def train(
@@ -82,6 +86,8 @@ def train(
     split = dataset.with_sides
     _require_every_side(split)
     _warn_of_copies(split, reporter)
+    _warn_of_contradictions(split, reporter)
+    _warn_of_few(split, reporter)
     classifier = fit_classifier(
         split, backbone, top=top, seed=seed, on_bad_image=on_bad_image, device=device, reporter=reporter
     )
@@ -89,7 +95,7 @@ def train(
     if training is None:
         raise DataError("The classifier has no record of its training.")
     test, predictions = _evaluate_side(classifier, training, TEST)
-    validation, _ = _evaluate_side(classifier, training, VALIDATION)
+    validation = _evaluate_validation(training, classifier.class_names)
     facts = RunFacts(command=command, seed=seed, seconds=time.perf_counter() - began)
     folder = _free_folder(dataset, out)
     write_run_folder(folder, classifier, training, test, validation, predictions, facts)
@@ -113,6 +119,10 @@ def evaluate_run(
     if known is None:
         reporter.warning("there is no list of the images it was trained on; if some are among these, they flatter it.")
     seen = np.isin(dataset.read_digests(reporter), np.empty(0, "S16") if known is None else known)
+    if dataset.sides is not None and np.any(dataset.sides == TEST):
+        reporter.note(f"The data brings a split: evaluating on its {int(np.sum(dataset.sides == TEST)):,} test images.")
+        seen = seen[dataset.sides == TEST]
+        dataset = dataset.select(dataset.sides == TEST)
     if np.all(seen):
         raise DataError(
             f"All {len(dataset):,} images of {dataset.origin!r} were used in training, so they can't tell how good "
@@ -169,15 +179,50 @@ def _warn_of_copies(dataset: ImageDataset, reporter: Reporter) -> None:
         )
 
 
+def _warn_of_contradictions(dataset: ImageDataset, reporter: Reporter) -> None:
+    """One image under two labels: one of them is wrong."""
+    order = np.lexsort((dataset.labels, dataset.digests))
+    digests, labels = dataset.digests[order], dataset.labels[order]
+    clash = np.flatnonzero((digests[1:] == digests[:-1]) & (labels[1:] != labels[:-1]))
+    if len(clash):
+        first, second = order[clash[0]], order[clash[0] + 1]
+        names, classes = dataset.names, dataset.class_names
+        reporter.warning(
+            f"{len(np.unique(digests[clash])):,} images are there under two labels, such as {names[first]!r} as "
+            f"{classes[dataset.labels[first]]!r} and {names[second]!r} as {classes[dataset.labels[second]]!r}."
+        )
+
+
+def _warn_of_few(dataset: ImageDataset, reporter: Reporter) -> None:
+    n = int(np.sum(dataset.sides == VALIDATION))
+    if n < FEW:
+        reporter.warning(
+            f"only {n} images for validation: when to stop, or which L2 to take, is little better than guessed. "
+            "More images help most."
+        )
+
+
 def _evaluate_side(classifier: ImageClassifier, training: Training, side: str) -> tuple[Evaluation, Predictions]:
     dataset, features = training.dataset, training.features
-    if dataset.sides is None:
-        raise DataError("This dataset has no split.")
-    rows = np.flatnonzero(dataset.sides[features.indices] == side)
+    rows = _rows_on(training, side)
     if len(rows) == 0:
         raise DataError(f"There is no readable {side} image. Add images, or let Topwork split them.")
     predictions = classifier.predict_features(features.values[rows], tuple(dataset.names), features.indices[rows])
     labels = dataset.labels[predictions.indices]
-    n_bad = sum(1 for image in training.bad if dataset.sides[image.index] == side)
+    n_bad = sum(1 for image in training.bad if dataset.sides is not None and dataset.sides[image.index] == side)
     evaluation = evaluate_probabilities(labels, predictions.probabilities, predictions.class_names, n_bad=n_bad)
     return evaluation, predictions
+
+
+def _evaluate_validation(training: Training, class_names: tuple[str, ...]) -> Evaluation | None:
+    if training.validation_probabilities is None:
+        return None
+    labels = training.dataset.labels[training.features.indices[_rows_on(training, VALIDATION)]]
+    return evaluate_probabilities(labels, training.validation_probabilities, class_names)
+
+
+def _rows_on(training: Training, side: str) -> IntArray:
+    """Which rows of the features are on a side."""
+    if training.dataset.sides is None:
+        raise DataError("This dataset has no split.")
+    return np.flatnonzero(training.dataset.sides[training.features.indices] == side)
