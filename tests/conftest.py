@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,6 +20,9 @@ os.environ["TOPWORK_MIRROR"] = "http://127.0.0.1:9"  # nothing listens there: no
 sys.path.insert(0, str(Path(__file__).parent))
 
 from helpers import make_photos  # noqa: E402
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -62,6 +67,21 @@ def topwork(
         return Answer(int(stop.value.code or 0), out, err)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A real Chromium without a window, where this machine has one."""
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("Chromium is not on this machine")
+    with sync_playwright() as playwright:
+        options = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", *options])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

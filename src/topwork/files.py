@@ -72,6 +72,8 @@ def atomic_folder(path: Path, *, replace: bool) -> Iterator[Path]:
             yield staging
             os.chmod(staging, 0o777 & ~_umask())
             for file in staging.rglob("*"):
+                if file.is_file():
+                    os.chmod(file, 0o666 & ~_umask())  # safetensors writes for the owner alone
                 _sync(file)
             if path.exists() and not replace:
                 shutil.rmtree(staging)

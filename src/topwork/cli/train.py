@@ -195,7 +195,15 @@ def _as_text(run: Run) -> str:
     )
     lines += _bad_lines(run)
     folder = shlex.quote(printable(str(run.folder)))
-    return "\n".join([*lines, f"Run folder: {folder}", f"Next: topwork predict {folder} IMAGE", *_step_up(run)])
+    return "\n".join(
+        [
+            *lines,
+            f"Run folder: {folder}",
+            f"Report: {folder}/report.html",
+            f"Next: topwork predict {folder} IMAGE",
+            *_step_up(run),
+        ]
+    )
 
 
 def _step_up(run: Run) -> list[str]:

@@ -20,11 +20,12 @@ from topwork.classifier.training import Training
 from topwork.data.dataset import ImageDataset
 from topwork.data.splits import TEST
 from topwork.errors import SavedFileError
-from topwork.evaluation.confidence import reliability
+from topwork.evaluation.confidence import Reliability, reliability
 from topwork.evaluation.intervals import proportion
 from topwork.evaluation.metrics import Evaluation
 from topwork.features.extraction import feature_facts
 from topwork.files import atomic_folder, write_json
+from topwork.report.report import report_html
 from topwork.runs.model_card import model_card
 from topwork.tops.calibration import with_temperature
 from topwork.tops.dense_stack import DenseStack
@@ -32,6 +33,7 @@ from topwork.types import DigestArray
 from topwork.version import VERSION
 
 IMAGES = "images.parquet"
+REPORT = "report.html"
 _LIBRARIES = ("jax", "keras", "numpy", "openvino", "pillow", "scikit-learn", "scipy")
 
 
@@ -66,7 +68,10 @@ def write_run_folder(
         write_json(staging / "metrics.json", _metrics(training, test, validation, predictions))
         _write_predictions(staging / "predictions.parquet", training.dataset, predictions)
         _write_images(staging / IMAGES, training.dataset)
-        write_json(staging / "run.json", _run_record(classifier, training, facts))
+        record = _run_record(classifier, training, facts)
+        write_json(staging / "run.json", record)
+        page = report_html(training, test, predictions, record, _uncalibrated(training, predictions))
+        (staging / REPORT).write_text(page, "utf-8", "replace")
         (staging / "README.md").write_text(model_card(classifier, training, test, facts.command), "utf-8")
 
 
@@ -93,14 +98,20 @@ def _metrics(
     training: Training, test: Evaluation, validation: Evaluation | None, predictions: Predictions
 ) -> dict[str, Any]:
     metrics: dict[str, Any] = {"test": test.as_dict(), "validation": validation.as_dict() if validation else None}
-    if training.temperature is not None:
-        labels = training.dataset.labels[predictions.indices]
-        before = with_temperature(predictions.probabilities, 1 / training.temperature)
-        uncalibrated = reliability(labels, before)
+    uncalibrated = _uncalibrated(training, predictions)
+    if uncalibrated is not None:
         metrics["calibration"] = {"temperature": training.temperature, "test_before": uncalibrated.as_dict()}
     if predictions.is_unknown is not None:
         metrics["unknown_on_test"] = proportion(int(predictions.is_unknown.sum()), test.n).as_dict()
     return metrics
+
+
+def _uncalibrated(training: Training, predictions: Predictions) -> Reliability | None:
+    """The reliability of the answers before the temperature."""
+    if training.temperature is None:
+        return None
+    before = with_temperature(predictions.probabilities, 1 / training.temperature)
+    return reliability(training.dataset.labels[predictions.indices], before)
 
 
 def _write_history(path: Path, training: Training) -> None:

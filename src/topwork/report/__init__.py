@@ -1,0 +1,1 @@
+"""What a person reads about a training: one self-contained HTML file."""

@@ -1,0 +1,63 @@
+"""Images as small pictures inside the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from topwork.classifier.predictions import Predictions
+from topwork.data.dataset import ImageDataset
+from topwork.data.decoding import quiet_pillow, read_square
+from topwork.errors import BadImageError
+from topwork.types import IntArray
+
+_SIDE = 112
+_QUALITY = 80
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One image that was called by a wrong name: the picture as a `data:` address, and what was said of it."""
+
+    name: str
+    picture: str
+    label: str
+    called: str
+    probability: float
+
+
+def most_confident_mistakes(dataset: ImageDataset, predictions: Predictions, n: int = 12) -> list[Mistake]:
+    """The wrong answers that were given with the highest probability; often the label is what is wrong."""
+    labels = dataset.labels[predictions.indices]
+    called = predictions.probabilities.argmax(axis=1)
+    confidence = predictions.probabilities.max(axis=1)
+    wrong = np.flatnonzero(called != labels)
+    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:n]
+    pictures = pictures_of(dataset, predictions.indices[wrong])
+    names = predictions.class_names
+    return [
+        Mistake(predictions.names[predictions.indices[i]], picture, names[labels[i]], names[called[i]], confidence[i])
+        for i, picture in zip(wrong, pictures, strict=True)
+        if picture
+    ]
+
+
+def pictures_of(dataset: ImageDataset, indices: IntArray) -> list[str]:
+    """The images at `indices` of a dataset, as `data:` addresses; empty where one can't be read any more."""
+    order = np.argsort(indices, kind="stable")
+    rows = dataset.rows[indices[order]]
+    result = [""] * len(indices)
+    with quiet_pillow():
+        for place, row, payload in zip(order, rows, dataset.source.payloads(rows), strict=True):
+            try:
+                pixels = read_square(payload, _SIDE, dataset.source.name(int(row)))
+            except BadImageError:
+                continue
+            file = io.BytesIO()
+            Image.fromarray(pixels).save(file, "JPEG", quality=_QUALITY)
+            result[place] = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return result

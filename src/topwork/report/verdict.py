@@ -1,0 +1,72 @@
+"""How good a classifier is, in sentences; numbers first, then what they mean for whoever uses it."""
+
+from __future__ import annotations
+
+from topwork.evaluation.metrics import Evaluation
+
+_WIDE = 0.1
+"""An interval wider than this says that the test is too small to tell much."""
+_HONEST = 0.03
+"""Mean distance between probability and accuracy up to which probabilities are called believable."""
+_ANSWERED = 0.8
+
+
+def headline(test: Evaluation) -> str:
+    """The one sentence to remember."""
+    accuracy = test.accuracy
+    return (
+        f"Right on {100 * accuracy.value:.1f} % of {test.n:,} images that training never saw "
+        f"(95 % interval {100 * accuracy.low:.1f} to {100 * accuracy.high:.1f} %)."
+    )
+
+
+def sentences(test: Evaluation) -> list[str]:
+    """What else a person should know, the most important first."""
+    found = (_small(test), _chance(test), _weakest(test), _trust(test), _abstain(test))
+    return [sentence for sentence in found if sentence]
+
+
+def _small(test: Evaluation) -> str:
+    width = test.accuracy.high - test.accuracy.low
+    if width <= _WIDE:
+        return ""
+    return f"The test is small: the interval is {100 * width:.0f} points wide. More test images would tell more."
+
+
+def _chance(test: Evaluation) -> str:
+    largest = max(test.classes, key=lambda result: result.n)
+    return (
+        f"Always answering “{largest.name}”, the most frequent class here, would be right on "
+        f"{100 * largest.n / test.n:.1f} %."
+    )
+
+
+def _weakest(test: Evaluation) -> str:
+    weakest = min(test.classes, key=lambda result: result.recall.value)
+    if weakest.recall.value == 1:
+        return "No image was called wrongly."
+    text = f"Weakest class: “{weakest.name}”, {100 * weakest.recall.value:.0f} % of its {weakest.n:,} images found."
+    true, called, n = test.most_confused[0]
+    return f"{text} The commonest mistake: “{true}” called “{called}”, {n:,} times."
+
+
+def _trust(test: Evaluation) -> str:
+    error = test.reliability.error
+    if error <= _HONEST:
+        return f"Its probabilities can be taken at their word: on average they are off by {100 * error:.1f} points."
+    return (
+        f"Its probabilities are off by {100 * error:.1f} points on average (in part by chance, where images are few): "
+        "take them as an order, not as odds."
+    )
+
+
+def _abstain(test: Evaluation) -> str:
+    curve = test.risk_coverage
+    place = next(i for i, coverage in enumerate(curve.coverage) if coverage >= _ANSWERED)
+    gain = curve.risk[-1] - curve.risk[place]
+    if gain < 0.01:
+        return ""
+    return (
+        f"On the {100 * curve.coverage[place]:.0f} % of the images that it is surest of, it is right on "
+        f"{100 * (1 - curve.risk[place]):.1f} %: leave the rest to a person."
+    )
