@@ -18,7 +18,7 @@ FLOORS = [
     {"data", "backbones"},
     {"features", "tops"},
     {"classifier"},
-    {"evaluation"},
+    {"evaluation", "checks"},
     {"report"},
     {"runs"},
     {"cli"},

@@ -17,6 +17,7 @@ from topwork.version import VERSION as __version__
 if TYPE_CHECKING:
     from topwork.backbones.backbone import Backbone, load_backbone
     from topwork.backbones.cards import Card, cards
+    from topwork.checks.check import DataCheck, check_dataset
     from topwork.classifier.classifier import ImageClassifier
     from topwork.classifier.saving import load_classifier
     from topwork.classifier.training import fit_classifier
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Backbone": "topwork.backbones.backbone",
     "Card": "topwork.backbones.cards",
+    "DataCheck": "topwork.checks.check",
     "Evaluation": "topwork.evaluation.metrics",
     "FeatureExtractor": "topwork.features.extractor",
     "Features": "topwork.features.extraction",
@@ -44,6 +46,7 @@ _HOMES = {
     "Run": "topwork.runs.run",
     "TopworkError": "topwork.errors",
     "cards": "topwork.backbones.cards",
+    "check_dataset": "topwork.checks.check",
     "evaluate": "topwork.evaluation.evaluate",
     "extract_features": "topwork.features.extraction",
     "fit_classifier": "topwork.classifier.training",
@@ -56,6 +59,7 @@ _HOMES = {
 __all__ = [
     "Backbone",
     "Card",
+    "DataCheck",
     "Evaluation",
     "FeatureExtractor",
     "Features",
@@ -67,6 +71,7 @@ __all__ = [
     "TopworkError",
     "__version__",
     "cards",
+    "check_dataset",
     "evaluate",
     "extract_features",
     "fit_classifier",

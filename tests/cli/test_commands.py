@@ -28,7 +28,7 @@ def test_train_predict_evaluate(topwork: Topwork, photos: Path, tmp_path: Path) 
 
     folder = Path("runs/photos-1")
     expected = {"classifier", "history.csv", "metrics.json", "predictions.parquet", "images.parquet", "run.json"}
-    assert {path.name for path in folder.iterdir()} == {*expected, "README.md"}
+    assert {path.name for path in folder.iterdir()} == {*expected, "README.md", "report.html", "findings.csv"}
     assert not any(path.suffix in (".pkl", ".pickle", ".keras") for path in folder.rglob("*"))
     record = json.loads((folder / "run.json").read_text())
     assert record["command"].startswith("topwork train")
@@ -126,7 +126,7 @@ def test_random_weights_are_said_loudly(topwork: Topwork, photos: Path) -> None:
 def test_copies_across_a_given_split_are_a_warning(topwork: Topwork, tmp_path: Path) -> None:
     make_photos(tmp_path / "set" / "train", n=20)
     make_photos(tmp_path / "set" / "test", n=4)  # the same seeds: the same images
-    assert "12 of 12 test images are byte for byte among the training" in topwork("train", "set").err
+    assert "12 of 12 test images show the same picture as a training" in topwork("train", "set").err
 
 
 def test_flatten_warns_of_its_size(topwork: Topwork, photos: Path) -> None:

@@ -9,6 +9,7 @@ import click
 
 from topwork.cli.backbones import backbones
 from topwork.cli.cache import cache
+from topwork.cli.check import check
 from topwork.cli.evaluate import evaluate
 from topwork.cli.predict import predict
 from topwork.cli.train import train
@@ -29,7 +30,7 @@ def main() -> None:
     """Put a new top on a proven network: train, test and use an image classifier on frozen features."""
 
 
-for _command in (train, predict, evaluate, backbones, cache):
+for _command in (train, predict, evaluate, check, backbones, cache):
     main.add_command(_command)
 
 

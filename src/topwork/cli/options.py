@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from topwork.backbones.backbone import Backbone
     from topwork.data.dataset import ImageDataset
     from topwork.progress import Reporter
 
@@ -42,6 +43,64 @@ def output_options(function: Function) -> Function:
     return click.option("--quiet", "-q", is_flag=True, help="No progress; only the result, warnings and errors.")(
         function
     )
+
+
+def backbone_options(function: Function) -> Function:
+    """Which frozen network sees the images."""
+    options = (
+        click.option(
+            "--backbone",
+            default="starter",
+            show_default=True,
+            help="The frozen network; `topwork backbones` lists them.",
+        ),
+        click.option(
+            "--weights", metavar="imagenet|random|FILE", help="Its weights.  [default: its own pretrained ones]"
+        ),
+        click.option(
+            "--size", type=int, metavar="PIXELS", help="Side of its input.  [default: the size it was trained on]"
+        ),
+        click.option(
+            "--pooling",
+            type=click.Choice(["avg", "max", "flatten"]),
+            default="avg",
+            show_default=True,
+            help="What becomes of its last feature map.",
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(["f32", "bf16"]),
+            default="f32",
+            show_default=True,
+            help="Of its arithmetic; bf16 is for processors that have it.",
+        ),
+        click.option("--offline", is_flag=True, help="Never use the network."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def load_backbone_as_asked(
+    options: dict[str, Any], reporter: Reporter, *, offline: bool = False, seed: int = 0
+) -> Backbone:
+    """The backbone that `backbone_options` name; tells `reporter` which it is."""
+    from topwork.backbones.backbone import load_backbone
+
+    backbone = load_backbone(
+        options["backbone"],
+        weights=options["weights"],
+        size=options["size"],
+        pooling=options["pooling"],
+        precision=options["precision"],
+        seed=seed,
+        offline=offline,
+        reporter=reporter,
+    )
+    reporter.note(
+        f"Backbone {backbone.name}, {backbone.size}×{backbone.size} pixels, weights {backbone.weights.origin}"
+    )
+    return backbone
 
 
 def device_option(function: Function) -> Function:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from topwork.cli.options import data_options, device_option, load_dataset, output_options, reporter_for
+from topwork.cli.options import (
+    backbone_options,
+    data_options,
+    device_option,
+    load_backbone_as_asked,
+    load_dataset,
+    output_options,
+    reporter_for,
+)
 
 if TYPE_CHECKING:
     from topwork.runs.run import Run
@@ -33,28 +41,7 @@ _LAYER_OPTIONS = ("dropout", "learning_rate", "batch_size", "epochs", "patience"
 
 @click.command(epilog=EPILOG)
 @click.argument("source")
-@click.option(
-    "--backbone",
-    default="starter",
-    show_default=True,
-    help="The frozen network; `topwork backbones` lists them.",
-)
-@click.option("--weights", metavar="imagenet|random|FILE", help="Its weights.  [default: its own pretrained ones]")
-@click.option("--size", type=int, metavar="PIXELS", help="Side of its input.  [default: the size it was trained on]")
-@click.option(
-    "--pooling",
-    type=click.Choice(["avg", "max", "flatten"]),
-    default="avg",
-    show_default=True,
-    help="What becomes of its last feature map.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["f32", "bf16"]),
-    default="f32",
-    show_default=True,
-    help="Of its arithmetic; bf16 is for processors that have it.",
-)
+@backbone_options
 @click.option(
     "--top",
     "top_spec",
@@ -93,10 +80,10 @@ _LAYER_OPTIONS = ("dropout", "learning_rate", "batch_size", "epochs", "patience"
     show_default=True,
     help="Skip and list images that can't be read, or stop at the first.",
 )
+@click.option("--no-check", is_flag=True, help="Don't look for copies, wrong labels and strange images.")
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="The run folder.  [default: runs/NAME-1, -2, …]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all that is random.")
 @device_option
-@click.option("--offline", is_flag=True, help="Never use the network.")
 @output_options
 def train(source: str, **options: Any) -> None:
     """Train a classifier on the images in SOURCE, test it, and write a run folder.
@@ -106,26 +93,13 @@ def train(source: str, **options: Any) -> None:
     """
     top = _top(options)
     reporter = reporter_for(options["quiet"])
-    from topwork.backbones.backbone import load_backbone
     from topwork.files import printable
     from topwork.runs.run import train as train_run
 
     data = {name: options[name] for name in ("image_column", "label_column", "split_column", "group_column")}
     data["ignore_classes"] = options["ignore_classes"]
     dataset = load_dataset(source, data, reporter, offline=options["offline"])
-    backbone = load_backbone(
-        options["backbone"],
-        weights=options["weights"],
-        size=options["size"],
-        pooling=options["pooling"],
-        precision=options["precision"],
-        seed=options["seed"],
-        offline=options["offline"],
-        reporter=reporter,
-    )
-    reporter.note(
-        f"Backbone {backbone.name}, {backbone.size}×{backbone.size} pixels, weights {backbone.weights.origin}"
-    )
+    backbone = load_backbone_as_asked(options, reporter, offline=options["offline"], seed=options["seed"])
     finished = train_run(
         dataset.split(test=options["test_fraction"], validation=options["validation_fraction"]),
         backbone,
@@ -134,6 +108,7 @@ def train(source: str, **options: Any) -> None:
         out=options["out"],
         on_bad_image=options["on_bad_image"],
         device=options["device"],
+        check=not options["no_check"],
         command=printable(shlex.join(["topwork", *sys.argv[1:]])),
         reporter=reporter,
     )
@@ -193,7 +168,7 @@ def _as_text(run: Run) -> str:
         f"Features of {new:,} images computed in {duration(training.seconds_features)}, {n - new:,} were kept from "
         f"before; top trained in {duration(training.seconds_top)}"
     )
-    lines += _bad_lines(run)
+    lines += _bad_lines(run) + _check_lines(run)
     folder = shlex.quote(printable(str(run.folder)))
     return "\n".join(
         [
@@ -204,6 +179,22 @@ def _as_text(run: Run) -> str:
             *_step_up(run),
         ]
     )
+
+
+def _check_lines(run: Run) -> list[str]:
+    if run.check is None:
+        return []
+    summary = run.check.summary()
+    names = {
+        "copies_across_splits": "copies across splits",
+        "copies_with_two_labels": "copies with two labels",
+        "near_copies": "near copies",
+        "copies": "copies",
+        "probable_label_errors": "labels probably wrong",
+        "strange": "strange images",
+    }
+    found = [f"{summary[key]:,} {name}" for key, name in names.items() if summary[key]]
+    return [f"Data: {', '.join(found)}; the report shows them"] if found else ["Data: nothing found wrong"]
 
 
 def _step_up(run: Run) -> list[str]:
@@ -246,5 +237,6 @@ def _as_dict(run: Run) -> dict[str, Any]:
         "n_extracted": training.features.n_extracted,
         "seconds_features": training.seconds_features,
         "seconds_top": training.seconds_top,
+        "data": run.check.summary() if run.check else None,
         "bad_images": [{"image": image.name, "reason": image.reason} for image in training.bad],
     }

@@ -100,6 +100,19 @@ def read_image(payload: Payload, name: str) -> Image.Image:
         raise BadImageError(name, _plain(error)) from error
 
 
+def picture_size(payload: Payload) -> tuple[int, int] | None:
+    """Width and height in pixels, from the head of the file; None where it can't be read."""
+    if isinstance(payload, np.ndarray):
+        return int(payload.shape[1]), int(payload.shape[0])
+    if isinstance(payload, Image.Image):
+        return payload.size
+    try:
+        with Image.open(payload if isinstance(payload, Path) else io.BytesIO(payload), formats=_FORMATS) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
 def digest_of(payload: Payload) -> bytes:
     """A 128-bit digest of an image's content: its encoded bytes, or the pixels of an array or picture.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from topwork.checks.check import DataCheck
 from topwork.classifier.predictions import Predictions
 from topwork.data.dataset import ImageDataset
 from topwork.data.decoding import quiet_pillow, read_square
@@ -43,6 +44,54 @@ def most_confident_mistakes(dataset: ImageDataset, predictions: Predictions, n: 
         Mistake(predictions.names[predictions.indices[i]], picture, names[labels[i]], names[called[i]], confidence[i])
         for i, picture in zip(wrong, pictures, strict=True)
         if picture
+    ]
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """One image whose label is probably wrong."""
+
+    name: str
+    picture: str
+    label: str
+    suggested: str
+
+
+def doubtful_labels(dataset: ImageDataset, check: DataCheck, n: int = 12) -> list[Doubt]:
+    """The images whose labels are most probably wrong."""
+    indices, suggested = check.doubts.indices[:n], check.doubts.suggested[:n]
+    names = dataset.class_names
+    return [
+        Doubt(check.names[i], picture, names[dataset.labels[i]], names[other])
+        for i, other, picture in zip(indices, suggested, pictures_of(dataset, indices), strict=True)
+        if picture
+    ]
+
+
+@dataclass(frozen=True)
+class CopyPair:
+    """Two images that show the same picture, with the labels and sides that they have."""
+
+    names: tuple[str, str]
+    pictures: tuple[str, str]
+    remarks: tuple[str, str]
+
+
+def telling_copies(dataset: ImageDataset, check: DataCheck, n: int = 8) -> list[CopyPair]:
+    """Pairs of copies that matter most: under two labels, then on two sides of the split."""
+    places = list(dict.fromkeys([*check.contradictions.tolist(), *check.leaks.tolist()]))[:n]
+    pairs = check.copies.pairs[places]
+    wanted = np.unique(pairs)
+    pictures = dict(zip(wanted.tolist(), pictures_of(dataset, wanted), strict=True))
+
+    def remark(i: int) -> str:
+        side = "" if check.sides is None else f", {check.sides[i]}"
+        return f"{dataset.class_names[dataset.labels[i]]}{side}"
+
+    return [
+        CopyPair((check.names[a], check.names[b]), (pictures[a], pictures[b]), (remark(a), remark(b)))
+        for a, b in pairs.tolist()
+        if pictures[a] and pictures[b]
     ]
 
 

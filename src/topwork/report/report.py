@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from topwork.checks.check import DataCheck
 from topwork.classifier.predictions import Predictions
 from topwork.classifier.training import Training
 from topwork.evaluation.confidence import Reliability
 from topwork.evaluation.metrics import Evaluation
 from topwork.report.charts import Chart, Line
-from topwork.report.pictures import most_confident_mistakes
+from topwork.report.pictures import doubtful_labels, most_confident_mistakes, telling_copies
 from topwork.report.verdict import headline, sentences
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def report_html(
     predictions: Predictions,
     record: dict[str, Any],
     uncalibrated: Reliability | None,
+    check: DataCheck | None,
 ) -> str:
     """The report as an HTML page.
 
@@ -42,6 +44,7 @@ def report_html(
         predictions: its answers on them.
         record: of the run, as in `run.json`.
         uncalibrated: its reliability on them before the temperature; None for tops without one.
+        check: what may be wrong with the images; None where it wasn't looked for.
     """
     return _template().render(
         title=f"{record['data']['origin']}: {100 * test.accuracy.value:.1f} %",
@@ -57,6 +60,9 @@ def report_html(
         matrix=_matrix(test) if len(test.class_names) <= _LARGEST_MATRIX else None,
         mistakes=most_confident_mistakes(training.dataset, predictions),
         bad=training.bad,
+        check=check,
+        doubts=doubtful_labels(training.dataset, check) if check else (),
+        copies=telling_copies(training.dataset, check) if check else (),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from topwork.checks.check import DataCheck
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.predictions import Predictions
 from topwork.classifier.saving import write_classifier
@@ -53,6 +54,7 @@ def write_run_folder(
     test: Evaluation,
     validation: Evaluation | None,
     predictions: Predictions,
+    check: DataCheck | None,
     facts: RunFacts,
 ) -> None:
     """Write all of a run as the folder `folder`, which appears whole or not at all.
@@ -65,12 +67,15 @@ def write_run_folder(
             (staging / "classifier").mkdir()
             write_classifier(classifier, staging / "classifier")
         _write_history(staging / "history.csv", training)
-        write_json(staging / "metrics.json", _metrics(training, test, validation, predictions))
+        metrics = _metrics(training, test, validation, predictions)
+        write_json(staging / "metrics.json", {**metrics, "data": check.summary() if check else None})
+        if check is not None:
+            (staging / "findings.csv").write_text(check.as_csv(), "utf-8", "replace")
         _write_predictions(staging / "predictions.parquet", training.dataset, predictions)
         _write_images(staging / IMAGES, training.dataset)
         record = _run_record(classifier, training, facts)
         write_json(staging / "run.json", record)
-        page = report_html(training, test, predictions, record, _uncalibrated(training, predictions))
+        page = report_html(training, test, predictions, record, _uncalibrated(training, predictions), check)
         (staging / REPORT).write_text(page, "utf-8", "replace")
         (staging / "README.md").write_text(model_card(classifier, training, test, facts.command), "utf-8")
 

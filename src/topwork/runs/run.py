@@ -13,12 +13,13 @@ import numpy as np
 from topwork.backbones.backbone import Backbone
 from topwork.backbones.cards import STARTER
 from topwork.backbones.engines import Device
+from topwork.checks.check import DataCheck, check_dataset
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.predictions import Predictions
 from topwork.classifier.saving import load_classifier
 from topwork.classifier.training import Training, fit_classifier
 from topwork.data.dataset import ImageDataset
-from topwork.data.splits import SIDES, TEST, TRAIN, VALIDATION
+from topwork.data.splits import SIDES, TEST, VALIDATION
 from topwork.errors import DataError, OptionError
 from topwork.evaluation.evaluate import evaluate_predictions
 from topwork.evaluation.metrics import Evaluation, evaluate_probabilities
@@ -42,6 +43,7 @@ class Run:
         test: how good it is on the test images, which nothing had looked at before.
         validation: how good it was on the validation images, which chose when to stop or which L2, before it learned
             from them too; it flatters a little. None for a top that isn't ours, which was fitted on them.
+        check: what may be wrong with the images; None where it wasn't asked for.
     """
 
     folder: Path
@@ -49,6 +51,7 @@ class Run:
     training: Training
     test: Evaluation
     validation: Evaluation | None
+    check: DataCheck | None
 
 
 def train(
@@ -60,6 +63,7 @@ def train(
     out: str | Path | None = None,
     on_bad_image: OnBadImage = "skip",
     device: Device = "auto",
+    check: bool = True,
     command: str = "",
     reporter: Reporter | None = None,
 ) -> Run:
@@ -73,6 +77,7 @@ def train(
         out: the run folder, which must be new; None takes `runs/NAME-1`, or the next free number.
         on_bad_image: 'skip' or 'stop'.
         device: 'cpu', 'gpu' or 'auto'.
+        check: whether to look for copies, wrong labels and strange images.
         command: what the user typed, for the record.
         reporter: hears of progress; None shows it on standard error.
 
@@ -85,8 +90,6 @@ def train(
     dataset.read_digests(reporter)
     split = dataset.with_sides
     _require_every_side(split)
-    _warn_of_copies(split, reporter)
-    _warn_of_contradictions(split, reporter)
     _warn_of_few(split, reporter)
     classifier = fit_classifier(
         split, backbone, top=top, seed=seed, on_bad_image=on_bad_image, device=device, reporter=reporter
@@ -96,10 +99,11 @@ def train(
         raise DataError("The classifier has no record of its training.")
     test, predictions = _evaluate_side(classifier, training, TEST)
     validation = _evaluate_validation(training, classifier.class_names)
+    found = _check(training, classifier.backbone, reporter, seed) if check else None
     facts = RunFacts(command=command, seed=seed, seconds=time.perf_counter() - began)
     folder = _free_folder(dataset, out)
-    write_run_folder(folder, classifier, training, test, validation, predictions, facts)
-    return Run(folder, classifier, training, test, validation)
+    write_run_folder(folder, classifier, training, test, validation, predictions, found, facts)
+    return Run(folder, classifier, training, test, validation, found)
 
 
 def evaluate_run(
@@ -166,31 +170,21 @@ def _free_folder(dataset: ImageDataset, out: str | Path | None) -> Path:
     return folder
 
 
-def _warn_of_copies(dataset: ImageDataset, reporter: Reporter) -> None:
-    """Our own split keeps copies together; one that the data brings may not."""
-    if dataset.sides is None:
-        return
-    fitted = np.isin(dataset.sides, (TRAIN, VALIDATION))
-    copies = np.isin(dataset.digests[dataset.sides == TEST], dataset.digests[fitted])
-    if np.any(copies):
+def _check(training: Training, backbone: Backbone, reporter: Reporter, seed: int) -> DataCheck:
+    found = check_dataset(training.dataset, backbone, features=training.features, reporter=reporter, seed=seed)
+    leaked, clashes = found.leaked_tests, found.contradictions
+    if len(leaked):
+        n_test = int(np.sum(found.sides == TEST))
         reporter.warning(
-            f"{int(copies.sum()):,} of {len(copies):,} test images are byte for byte among the training or validation "
-            "images; the test accuracy flatters by up to that share."
+            f"{len(leaked):,} of {n_test:,} test images show the same picture as a training or validation "
+            f"image ({found.pair_text(found.leaks[0])}); the test accuracy flatters by up to that share."
         )
-
-
-def _warn_of_contradictions(dataset: ImageDataset, reporter: Reporter) -> None:
-    """One image under two labels: one of them is wrong."""
-    order = np.lexsort((dataset.labels, dataset.digests))
-    digests, labels = dataset.digests[order], dataset.labels[order]
-    clash = np.flatnonzero((digests[1:] == digests[:-1]) & (labels[1:] != labels[:-1]))
-    if len(clash):
-        first, second = order[clash[0]], order[clash[0] + 1]
-        names, classes = dataset.names, dataset.class_names
+    if len(clashes):
         reporter.warning(
-            f"{len(np.unique(digests[clash])):,} images are there under two labels, such as {names[first]!r} as "
-            f"{classes[dataset.labels[first]]!r} and {names[second]!r} as {classes[dataset.labels[second]]!r}."
+            f"{len(clashes):,} pairs of images show the same picture under two labels ({found.pair_text(clashes[0])}); "
+            "one of the two is wrong."
         )
+    return found
 
 
 def _warn_of_few(dataset: ImageDataset, reporter: Reporter) -> None:

@@ -1,0 +1,1 @@
+"""Is the data sound: copies, wrong labels, strange images, classes out of proportion."""

@@ -1,0 +1,234 @@
+"""`check_dataset`: all that may be wrong with labelled images, found from kept features in one go."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from topwork.backbones.backbone import Backbone
+from topwork.backbones.engines import Device
+from topwork.checks.copies import Copies, find_copies
+from topwork.checks.labels import FOLDS, LabelDoubts, find_label_doubts, out_of_sample_probabilities
+from topwork.data.dataset import ImageDataset
+from topwork.data.decoding import picture_size, quiet_pillow
+from topwork.data.splits import TEST
+from topwork.errors import DataError
+from topwork.features.extraction import Features, extract_features
+from topwork.features.pipeline import BadImage
+from topwork.progress import Reporter
+from topwork.types import FloatArray, IntArray
+
+IMBALANCE = 10
+"""Times more images in the largest class than in the smallest, from which on it is said."""
+MOST_FOR_NEAR_COPIES = 200_000
+"""Images beyond which comparing all with all takes too long (three minutes here); exact copies are still found."""
+_FEWEST_FOR_LABELS = 50
+_SIZES_LOOKED_AT = 500
+_NEIGHBOURS = 10
+_FAR = 6.0
+"""Median absolute deviations above the median distance to the neighbours, from which on an image is strange."""
+
+
+@dataclass(frozen=True, eq=False)
+class DataCheck:
+    """What was found in a dataset; indices are the dataset's.
+
+    Attributes:
+        n: the number of images.
+        names: what a person would call each image.
+        class_names: K names.
+        labels: `(n,)`, integers in 0..K-1.
+        sides: `(n,)`, the side of each image; None where the data brings no split.
+        bad: images that can't be read.
+        copies: images that show the same picture.
+        doubts: labels that are probably wrong.
+        strange: `(M,)`, images unlike all others, the strangest first.
+        sizes: `(K,)`, how many readable images each class has.
+        share_small: the share of the images looked at whose shorter side is less than half of the input's.
+        input_size: the backbone's, in pixels.
+    """
+
+    n: int
+    names: Sequence[str]
+    class_names: tuple[str, ...]
+    labels: IntArray
+    sides: Any
+    bad: tuple[BadImage, ...]
+    copies: Copies
+    doubts: LabelDoubts
+    strange: IntArray
+    sizes: IntArray
+    share_small: float
+    input_size: int
+
+    @property
+    def leaks(self) -> IntArray:
+        """`(L,)`, which pairs of copies lie on two sides of the split."""
+        if self.sides is None:
+            return np.empty(0, np.int64)
+        pairs = self.sides[self.copies.pairs]
+        return np.flatnonzero(pairs[:, 0] != pairs[:, 1])
+
+    @property
+    def leaked_tests(self) -> IntArray:
+        """The test images that show the same picture as one on another side."""
+        images = np.unique(self.copies.pairs[self.leaks])
+        return images if self.sides is None else images[self.sides[images] == TEST]
+
+    @property
+    def contradictions(self) -> IntArray:
+        """Which pairs of copies have two labels."""
+        pairs = self.labels[self.copies.pairs]
+        return np.flatnonzero(pairs[:, 0] != pairs[:, 1])
+
+    @property
+    def imbalance(self) -> float:
+        """How many times larger the largest class is than the smallest."""
+        return float(self.sizes.max() / max(1, self.sizes.min()))
+
+    def pair_text(self, place: int) -> str:
+        """A pair of copies in words, such as `'a.png' (ash) and 'b.png' (birch)`."""
+        return " and ".join(f"{self.names[i]!r} ({self._label(i)})" for i in self.copies.pairs[place])
+
+    def findings(self) -> list[dict[str, Any]]:
+        """Every finding as a row: `finding`, `image`, `label`, and what else there is to say, for a table."""
+        rows: list[dict[str, Any]] = [
+            {"finding": "unreadable", "image": image.name, "label": self._label(image.index), "detail": image.reason}
+            for image in self.bad
+        ]
+        leaks, clashes = set(self.leaks.tolist()), set(self.contradictions.tolist())
+        for place, (one, other) in enumerate(self.copies.pairs):
+            kind = "copy" if self.copies.is_exact[place] else "near copy"
+            remarks = [f"of {self.names[one]}"]
+            remarks += [f"on {self.sides[one]} and {self.sides[other]}"] if place in leaks else []
+            remarks += [f"labelled {self._label(one)} there"] if place in clashes else []
+            row = {"finding": kind, "image": self.names[other], "label": self._label(other)}
+            rows.append({**row, "detail": ", ".join(remarks)})
+        for index, suggested, probability in zip(
+            self.doubts.indices, self.doubts.suggested, self.doubts.probability, strict=True
+        ):
+            detail = f"looks like {self.class_names[suggested]}; its label has {100 * probability:.2g} %"
+            row = {"finding": "label", "image": self.names[index], "label": self._label(index)}
+            rows.append({**row, "detail": detail})
+        for index in self.strange:
+            row = {"finding": "strange", "image": self.names[index], "label": self._label(index)}
+            rows.append({**row, "detail": "unlike all others"})
+        return rows
+
+    def as_csv(self) -> str:
+        """All findings as CSV: finding, image, label, detail."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ["finding", "image", "label", "detail"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.findings())
+        return text.getvalue()
+
+    def summary(self) -> dict[str, Any]:
+        """How much was found, for JSON."""
+        return {
+            "images": self.n,
+            "unreadable": len(self.bad),
+            "copies": int(self.copies.is_exact.sum()),
+            "near_copies": int((~self.copies.is_exact).sum()),
+            "copies_across_splits": len(self.leaks),
+            "copies_with_two_labels": len(self.contradictions),
+            "probable_label_errors": len(self.doubts.indices),
+            "strange": len(self.strange),
+            "imbalance": self.imbalance,
+            "share_of_small_images": self.share_small,
+        }
+
+    def _label(self, index: int) -> str:
+        return str(self.class_names[self.labels[index]])
+
+
+def check_dataset(
+    dataset: ImageDataset,
+    backbone: Backbone,
+    *,
+    features: Features | None = None,
+    device: Device = "auto",
+    reporter: Reporter | None = None,
+    seed: int = 0,
+) -> DataCheck:
+    """Look for what may be wrong with labelled images.
+
+    Args:
+        dataset: the images. Sides that it has are looked across; it is not split for this.
+        backbone: as from `load_backbone`; the better it sees, the more it finds.
+        features: those of the dataset by this backbone, where they are at hand; else they are computed and kept.
+        device: where the backbone runs.
+        reporter: hears how far it is.
+        seed: of the folds.
+
+    Raises:
+        DataError: fewer than two classes.
+        TooManyBadImagesError: more than a tenth of the images can't be read.
+    """
+    if len(dataset.class_names) < 2:
+        raise DataError(f"All {len(dataset):,} images are of one class; a check of labels needs two at least.")
+    reporter = reporter or Reporter()
+    features = features or extract_features(dataset, backbone, device=device, reporter=reporter)
+    indices, labels = features.indices, dataset.labels[features.indices]
+    with reporter.task("Checking the data", 3, "steps") as task:
+        copies = find_copies(dataset, features.values, indices, near_too=len(indices) <= MOST_FOR_NEAR_COPIES)
+        task.advance()
+        doubts = _doubts(features.values, labels, indices, seed)
+        task.advance()
+        strange = indices[_strange(features.values)]
+        task.advance()
+    return DataCheck(
+        n=len(dataset),
+        names=dataset.names,
+        class_names=dataset.class_names,
+        labels=dataset.labels,
+        sides=dataset.sides,
+        bad=features.bad,
+        copies=copies,
+        doubts=doubts,
+        strange=strange,
+        sizes=np.bincount(labels, minlength=len(dataset.class_names)),
+        share_small=_share_small(dataset, indices, backbone.size),
+        input_size=backbone.size,
+    )
+
+
+def _doubts(features: FloatArray, labels: IntArray, indices: IntArray, seed: int) -> LabelDoubts:
+    """Doubts about the labels of classes with enough images for cross-validation."""
+    enough = np.flatnonzero(np.bincount(labels)[labels] >= FOLDS)
+    known, codes = np.unique(labels[enough], return_inverse=True)
+    if len(enough) < _FEWEST_FOR_LABELS or len(known) < 2:
+        return LabelDoubts(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+    probabilities = out_of_sample_probabilities(features[enough], codes, seed=seed)
+    found = find_label_doubts(codes, probabilities)
+    return LabelDoubts(indices[enough[found.indices]], known[found.suggested], found.probability)
+
+
+def _strange(features: FloatArray) -> IntArray:
+    """Rows whose 10th neighbour is far, compared with that of the others; the farthest first."""
+    from sklearn.neighbors import NearestNeighbors
+
+    if len(features) <= _NEIGHBOURS:
+        return np.empty(0, np.int64)
+    random = np.random.default_rng(0)
+    references = features[np.sort(random.permutation(len(features))[:5000])]
+    scale = references.std(axis=0) + 1e-6
+    neighbours = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(references)), algorithm="brute")
+    distance = neighbours.fit(references / scale).kneighbors(features / scale)[0][:, -1]
+    spread = np.median(np.abs(distance - np.median(distance))) + 1e-9
+    score = (distance - np.median(distance)) / spread
+    far = np.flatnonzero(score > _FAR)
+    return np.asarray(far[np.argsort(-score[far], kind="stable")])
+
+
+def _share_small(dataset: ImageDataset, indices: IntArray, input_size: int) -> float:
+    """Of up to 500 images spread over the set, the share whose shorter side is below half of the input size."""
+    rows = dataset.rows[indices[:: max(1, len(indices) // _SIZES_LOOKED_AT)]]
+    with quiet_pillow():
+        sizes = [size for payload in dataset.source.payloads(rows) if (size := picture_size(payload)) is not None]
+    return float(np.mean([min(size) < input_size / 2 for size in sizes])) if sizes else 0.0

@@ -1,0 +1,107 @@
+"""`topwork check`: is the data sound?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from topwork.cli.options import (
+    backbone_options,
+    data_options,
+    device_option,
+    load_backbone_as_asked,
+    load_dataset,
+    output_options,
+    reporter_for,
+)
+
+if TYPE_CHECKING:
+    from topwork.checks.check import DataCheck
+
+EPILOG = """\b
+Examples:
+  topwork check photos/
+  topwork check photos/ --out findings.csv
+  topwork check table.parquet --backbone densenet121
+"""
+
+SHOWN = 5
+
+
+@click.command(epilog=EPILOG)
+@click.argument("source")
+@backbone_options
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write all findings as CSV."
+)
+@data_options
+@device_option
+@output_options
+def check(source: str, out: Path | None, device: str, quiet: bool, as_json: bool, **options: Any) -> None:
+    """Look for what may be wrong with the images in SOURCE: copies, wrong labels, strange and unreadable images.
+
+    SOURCE is what `topwork train` takes. Nothing is changed: you decide about each finding.
+    """
+    from topwork.checks.check import check_dataset
+
+    reporter = reporter_for(quiet)
+    backbone_asked = {name: options.pop(name) for name in ("backbone", "weights", "size", "pooling", "precision")}
+    offline = options.pop("offline")
+    dataset = load_dataset(source, options, reporter, offline=offline)
+    backbone = load_backbone_as_asked(backbone_asked, reporter, offline=offline)
+    found = check_dataset(dataset, backbone, device=device, reporter=reporter)  # type: ignore[arg-type]
+    if out is not None:
+        from topwork.files import atomic_file
+
+        with atomic_file(out) as file:
+            file.write(found.as_csv().encode("utf-8", "replace"))
+    if as_json:
+        click.echo(json.dumps({**found.summary(), "findings": found.findings()}, indent=2, ensure_ascii=False))
+    else:
+        click.echo(_as_text(found, out))
+
+
+def _as_text(found: DataCheck, out: Path | None) -> str:
+    summary, rows = found.summary(), found.findings()
+    lines = [""]
+
+    def section(title: str, n: int, kinds: Iterable[str]) -> None:
+        lines.append(f"{title}: {n:,}")
+        chosen = [row for row in rows if row["finding"] in kinds]
+        lines.extend(f"  {row['image']} ({row['label']}): {row['detail']}" for row in chosen[:SHOWN])
+        if len(chosen) > SHOWN:
+            lines.append(f"  … and {len(chosen) - SHOWN:,} more" + ("" if out else "; --out FILE lists all"))
+
+    section("Unreadable", summary["unreadable"], ["unreadable"])
+    section("Copies, byte for byte", summary["copies"], ["copy"])
+    section("Near copies (re-encoded, resized or mirrored)", summary["near_copies"], ["near copy"])
+    if found.sides is not None:
+        lines.append(f"Copies across splits, which flatter the test: {summary['copies_across_splits']:,}")
+    lines.append(f"Copies with two labels: {summary['copies_with_two_labels']:,}")
+    section("Labels that are probably wrong", summary["probable_label_errors"], ["label"])
+    section("Strange images", summary["strange"], ["strange"])
+    lines += _remarks(found)
+    return "\n".join([*lines, f"All findings: {out}"] if out else lines)
+
+
+def _remarks(found: DataCheck) -> list[str]:
+    from topwork.checks.check import IMBALANCE
+
+    largest, smallest = int(found.sizes.argmax()), int(found.sizes.argmin())
+    text = (
+        f"Classes: {found.class_names[smallest]} has {found.sizes[smallest]:,} images, "
+        f"{found.class_names[largest]} {found.sizes[largest]:,}"
+    )
+    if found.imbalance >= IMBALANCE:
+        text += "; train with --balanced, and look at balanced accuracy"
+    lines = [text]
+    if found.share_small > 0.5:
+        lines.append(
+            f"Small images: {100 * found.share_small:.0f} % are less than half as large as the {found.input_size} "
+            "pixels the backbone is given; a smaller --size may be as good, and quicker"
+        )
+    return lines

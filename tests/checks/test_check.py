@@ -1,0 +1,162 @@
+"""Planted faults are found, sound data is left in peace, and the command says what was found."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+import topwork as tw
+from helpers import COLOURS, make_photo, make_photos
+from topwork.checks.labels import find_label_doubts
+
+Topwork = Callable[..., object]
+
+
+@pytest.fixture
+def starter() -> tw.Backbone:
+    return tw.load_backbone("starter")
+
+
+def test_turned_labels_of_digits_are_found(starter: tw.Backbone) -> None:
+    """2 % of scikit-learn's digits under another name: most are named, and few others."""
+    dataset = tw.ImageDataset.from_name("digits")
+    random = np.random.default_rng(0)
+    labels = dataset.labels.copy()
+    turned = random.choice(len(labels), 36, replace=False)
+    labels[turned] = (labels[turned] + random.integers(1, 10, 36)) % 10
+    images = list(dataset.source.payloads(dataset.rows))
+    found = tw.check_dataset(tw.ImageDataset.from_arrays(images, labels, class_names=dataset.class_names), starter)
+    hits = np.isin(found.doubts.indices, turned)
+    assert hits.sum() >= 0.8 * len(turned)
+    assert hits.mean() >= 0.8
+    right = dataset.labels[found.doubts.indices[hits]] == found.doubts.suggested[hits]
+    assert right.mean() > 0.9
+
+
+def test_no_labels_are_doubted_where_they_follow_their_probabilities() -> None:
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.full(5, 0.3), 20_000)
+    labels = (random.random(20_000)[:, None] > probabilities.cumsum(axis=1)).sum(axis=1)
+    assert len(find_label_doubts(np.minimum(labels, 4), probabilities).indices) < 10
+
+
+def smooth_photos(folder: Path, n: int, seed: int = 0) -> Path:
+    """Photographs of sorts without their noise, which no re-encoding would keep."""
+    for path in make_photos(folder, n=n, seed=seed).rglob("*.*"):
+        Image.open(path).filter(ImageFilter.GaussianBlur(2)).save(path, quality=95)
+    return folder
+
+
+def test_copies_are_found_however_they_were_made(tmp_path: Path, starter: tw.Backbone) -> None:
+    photos = smooth_photos(tmp_path / "photos", n=30)
+    original = Image.open(photos / "ash" / "0.png").convert("RGB")
+    (photos / "ash" / "same.png").write_bytes((photos / "ash" / "0.png").read_bytes())
+    original.save(photos / "ash" / "encoded.jpg", quality=80)
+    original.resize((36, 30)).save(photos / "birch" / "small.png")
+    found = tw.check_dataset(tw.ImageDataset.from_directory(photos), starter)
+    names = [Path(name).name for name in found.names]
+    pairs = [{names[i] for i in pair} for pair in found.copies.pairs]
+    with_original = set().union(*(pair for pair in pairs if "0.png" in pair))
+    assert {"same.png", "encoded.jpg", "small.png"} <= with_original
+    assert found.copies.is_exact.sum() == 1
+    assert len(found.contradictions) >= 1  # ash, and birch
+    assert found.summary()["copies_across_splits"] == 0  # there is no split
+
+
+def test_copies_of_real_images_are_found(shared_data: Path, starter: tw.Backbone) -> None:
+    """Of 2,000 CIFAR-10 images, forty come again: re-encoded, shrunk, mirrored."""
+    whole = tw.ImageDataset.load(shared_data / "cifar10-jpeg.parquet")
+    part = whole.select(np.arange(0, 60_000, 30))
+    images = list(part.source.payloads(part.rows))
+    for i in range(40):
+        image = Image.open(io.BytesIO(images[i])).convert("RGB")
+        image = (image, image.resize((24, 24)), image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))[i % 3]
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=75)
+        images.append(file.getvalue())
+    labels = np.concatenate([part.labels, part.labels[:40]])
+    found = tw.check_dataset(tw.ImageDataset.from_arrays(images, labels, class_names=whole.class_names), starter)
+    pairs = {tuple(pair) for pair in found.copies.pairs.tolist()}
+    assert sum((i, 2000 + i) in pairs for i in range(40)) >= 38
+    assert len(pairs) < 60
+
+
+def test_sound_images_raise_no_alarm(tmp_path: Path, starter: tw.Backbone) -> None:
+    found = tw.check_dataset(tw.ImageDataset.from_directory(make_photos(tmp_path / "photos", n=40)), starter)
+    assert found.summary() | {"share_of_small_images": 0} == {
+        "images": 120,
+        "unreadable": 0,
+        "copies": 0,
+        "near_copies": 0,
+        "copies_across_splits": 0,
+        "copies_with_two_labels": 0,
+        "probable_label_errors": 0,
+        "strange": 0,
+        "imbalance": 1.0,
+        "share_of_small_images": 0,
+    }
+
+
+def test_a_strange_image_is_named(tmp_path: Path, starter: tw.Backbone) -> None:
+    photos = make_photos(tmp_path / "photos", n=60)
+    Image.new("RGB", (48, 40), (255, 255, 255)).save(photos / "ash" / "white.png")
+    found = tw.check_dataset(tw.ImageDataset.from_directory(photos), starter)
+    assert Path(found.names[found.strange[0]]).name == "white.png"
+    assert len(found.strange) <= 3
+
+
+def test_the_command_shows_five_and_lists_all(topwork: Topwork, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", n=30)
+    for i in range(7):
+        (photos / "ash" / f"copy{i}.png").write_bytes((photos / "ash" / f"{2 * i}.png").read_bytes())
+    (photos / "birch" / "broken.jpg").write_bytes(b"no image")
+    answer = topwork("check", photos, "--out", "findings.csv")
+    assert answer.status == 0, answer.err  # type: ignore[attr-defined]
+    out = answer.out  # type: ignore[attr-defined]
+    assert "Copies, byte for byte: 7" in out
+    assert "… and 2 more" in out
+    assert "broken.jpg (birch): not a JPEG" in out
+    assert "Classes: birch has 30 images, ash 37" in out
+    rows = list(csv.DictReader((tmp_path / "findings.csv").read_text().splitlines()))
+    assert sum(row["finding"] == "copy" for row in rows) == 7
+    as_json = json.loads(topwork("check", photos, "--json", "--quiet").out)  # type: ignore[attr-defined]
+    assert as_json["copies"] == 7
+    assert len(as_json["findings"]) == len(rows)
+
+
+def test_train_warns_of_copies_across_a_split_that_the_data_brings(topwork: Topwork, tmp_path: Path) -> None:
+    smooth_photos(tmp_path / "set" / "train", n=30)
+    smooth_photos(tmp_path / "set" / "test", n=15, seed=5000)
+    Image.open(tmp_path / "set" / "train" / "ash" / "0.png").save(
+        tmp_path / "set" / "test" / "ash" / "leak.webp", quality=95
+    )
+    answer = topwork("train", tmp_path / "set")
+    assert "of 46 test images show the same picture" in answer.err  # type: ignore[attr-defined]
+    assert "copies across splits" in answer.out  # type: ignore[attr-defined]
+    page = (tmp_path / "runs" / "set-1" / "report.html").read_text("utf-8")
+    assert "Copies that mislead" in page
+    assert "leak.webp" in (tmp_path / "runs" / "set-1" / "findings.csv").read_text("utf-8")
+    unchecked = topwork("train", tmp_path / "set", "--no-check", "--json", "--quiet")
+    assert json.loads(unchecked.out)["data"] is None  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("n", [3, 5, 8])
+def test_few_images_are_checked_as_far_as_they_go(starter: tw.Backbone, n: int) -> None:
+    images = [make_photo(colour, 10 * i + k) for k, colour in enumerate(COLOURS.values()) for i in range(n)]
+    found = tw.check_dataset(tw.ImageDataset.from_arrays(images, np.repeat(["a", "b", "c"], n)), starter)
+    assert found.summary()["probable_label_errors"] == 0
+
+
+def test_one_class_and_no_folder(topwork: Topwork, tmp_path: Path) -> None:
+    make_photos(tmp_path / "one", classes=("ash",))
+    answer = topwork("check", tmp_path / "one")
+    assert answer.status == 1  # type: ignore[attr-defined]
+    assert "needs two at least" in answer.err  # type: ignore[attr-defined]
+    assert topwork("check", tmp_path / "nowhere").status == 1  # type: ignore[attr-defined]
