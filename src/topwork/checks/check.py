@@ -26,7 +26,7 @@ from topwork.types import FloatArray, IntArray
 IMBALANCE = 10
 """Times more images in the largest class than in the smallest, from which on it is said."""
 MOST_FOR_NEAR_COPIES = 200_000
-"""Images beyond which comparing all with all takes too long (three minutes here); exact copies are still found."""
+"""Images beyond which comparing all with all takes minutes; exact copies are still found."""
 _FEWEST_FOR_LABELS = 50
 _SIZES_LOOKED_AT = 500
 _NEIGHBOURS = 10
@@ -176,7 +176,7 @@ def check_dataset(
     features = features or extract_features(dataset, backbone, device=device, reporter=reporter)
     indices, labels = features.indices, dataset.labels[features.indices]
     with reporter.task("Checking the data", 3, "steps") as task:
-        copies = find_copies(dataset, features.values, indices, near_too=len(indices) <= MOST_FOR_NEAR_COPIES)
+        copies = find_copies(dataset, near_too=len(dataset) <= MOST_FOR_NEAR_COPIES, reporter=reporter)
         task.advance()
         doubts = _doubts(features.values, labels, indices, seed)
         task.advance()
@@ -216,7 +216,7 @@ def _strange(features: FloatArray) -> IntArray:
     if len(features) <= _NEIGHBOURS:
         return np.empty(0, np.int64)
     random = np.random.default_rng(0)
-    references = features[np.sort(random.permutation(len(features))[:5000])]
+    references = features[np.sort(random.permutation(len(features))[:2000])]
     scale = references.std(axis=0) + 1e-6
     neighbours = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(references)), algorithm="brute")
     distance = neighbours.fit(references / scale).kneighbors(features / scale)[0][:, -1]

@@ -35,7 +35,9 @@ def cache(prune: bool, backbone: str | None, older_than: float | None) -> None:
         name = find_card(backbone).name if backbone else None
         deleted = store.prune(backbone=name, older_than_days=older_than or 0.0)
         n_bytes = sum(summary.n_bytes for summary in deleted)
-        click.echo(f"Deleted the features of {sum(s.n_images for s in deleted):,} images, {n_bytes / 1e6:,.1f} MB.")
+        click.echo(
+            f"Deleted {sum(s.n_images for s in deleted):,} vectors of features and thumbnails, {n_bytes / 1e6:,.1f} MB."
+        )
         n_bytes = prune_graphs(backbone=name, older_than_days=older_than or 0.0)
         click.echo(f"Deleted graphs of {n_bytes / 1e6:,.1f} MB.")
         return

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 
 from topwork.backbones.backbone import Backbone
-from topwork.backbones.engines import Device, open_engine
+from topwork.backbones.engines import Device, Engine, open_engine
 from topwork.data.dataset import ImageDataset
 from topwork.data.decoding import DECODING_VERSION
 from topwork.errors import BadImageError, OptionError, TooManyBadImagesError
 from topwork.features.pipeline import BadImage, FeatureStream
 from topwork.features.store import Shelf, new_shelf, open_shelf
 from topwork.files import fingerprint
-from topwork.progress import Reporter
-from topwork.types import DigestArray, FloatArray, IntArray, OnBadImage
+from topwork.progress import Reporter, Task
+from topwork.types import DigestArray, FloatArray, ImageArray, IntArray, OnBadImage
+
+Tag = TypeVar("Tag")
 
 MOST_BAD = 0.1
 """A run in which more than this part of the images can't be read stops."""
@@ -68,22 +71,69 @@ def extract_features(
     """
     if on_bad_image not in get_args(OnBadImage):
         raise OptionError(f"Expected on_bad_image to be 'skip' or 'stop', got {on_bad_image!r}.")
-    reporter = reporter or Reporter()
-    facts = feature_facts(backbone)
+    view = _View("Extracting features", feature_facts(backbone), backbone.size, lambda: open_engine(backbone, device))
+    return _extract(dataset, view, on_bad_image, reporter or Reporter())
+
+
+def extract_thumbnails(dataset: ImageDataset, side: int, *, reporter: Reporter | None = None) -> Features:
+    """Every readable image as `side`×`side` pixels, kept like features: values `(n, side * side * 3)`, 0..255.
+
+    Raises:
+        TooManyBadImagesError: more than a tenth of the images can't be read.
+        StorageError: the store can't be written.
+    """
+    facts = {
+        "backbone": "(thumbnails)",
+        "weights": "",
+        "pooling": "",
+        "size": side,
+        "view": "thumbnail",
+        "decoding": DECODING_VERSION,
+    }
+    view = _View("Making thumbnails", facts, side, lambda: _ThumbnailEngine(side * side * 3))
+    return _extract(dataset, view, "skip", reporter or Reporter())
+
+
+@dataclass(frozen=True)
+class _View:
+    """One way of making vectors from images: what they depend on, and what makes them."""
+
+    title: str
+    facts: dict[str, Any]
+    size: int
+    open_engine: Callable[[], Engine]
+
+
+@dataclass
+class _ThumbnailEngine:
+    """Pixels as they are, for `Engine`'s contract."""
+
+    n_features: int
+    batch_size: int = 64
+
+    def run(self, batches: Iterable[tuple[Tag, ImageArray]]) -> Iterator[tuple[Tag, FloatArray]]:
+        for tag, batch in batches:
+            yield tag, batch.reshape(len(batch), -1).astype(np.float32)
+
+
+def _extract(dataset: ImageDataset, view: _View, on_bad_image: OnBadImage, reporter: Reporter) -> Features:
+    facts = view.facts
     digests = dataset.read_digests(reporter)
     shelf = open_shelf(facts)
     places = shelf.find(digests) if shelf else np.full(len(dataset), -1)
     n_extracted, reasons = 0, {}
     if shelf is None or np.any(places < 0):
-        engine = open_engine(backbone, device)
+        engine = view.open_engine()
         if shelf is None:
             shelf = new_shelf(facts, engine.n_features)
             places = shelf.find(digests)  # what lies there, if only the facts were damaged
         missing = np.flatnonzero(places < 0)
         todo = missing[np.sort(np.unique(digests[missing], return_index=True)[1])]  # of copies, the first
-        stream = FeatureStream(dataset.source, dataset.rows[todo], engine, backbone.size, digests[todo])
+        stream = FeatureStream(dataset.source, dataset.rows[todo], engine, view.size, digests[todo])
         watch = _BadImageWatch(on_bad_image, len(dataset), stream)
-        n_extracted = _fill(shelf, stream, digests[todo], watch, reporter, n_known=len(digests) - len(missing))
+        n_known = len(digests) - len(missing)
+        with reporter.task(view.title, n_known + len(todo), "images", done=n_known) as task:
+            n_extracted = _fill(shelf, stream, digests[todo], watch, task)
         reasons = {digests[todo[bad.index]]: bad.reason for bad in stream.bad}
         places = shelf.find(digests)
     bad = tuple(
@@ -123,21 +173,10 @@ def _require_few(n_bad: int, n_images: int, first: BadImage | None) -> None:
         )
 
 
-def _fill(
-    shelf: Shelf,
-    stream: FeatureStream,
-    digests: DigestArray,
-    watch: _BadImageWatch,
-    reporter: Reporter,
-    n_known: int,
-) -> int:
+def _fill(shelf: Shelf, stream: FeatureStream, digests: DigestArray, watch: _BadImageWatch, task: Task) -> int:
     """Run the backbone and keep what it gives; returns the number of images that it was run for."""
     n_done = 0
-    total = n_known + len(stream.rows)
-    with (
-        shelf.writer() as writer,
-        reporter.task("Extracting features", total, "images", done=n_known) as task,
-    ):
+    with shelf.writer() as writer:
         for positions, values in stream:
             writer.add(digests[positions], values)
             n_done += len(positions)

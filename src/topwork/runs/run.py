@@ -176,12 +176,12 @@ def _check(training: Training, backbone: Backbone, reporter: Reporter, seed: int
     if len(leaked):
         n_test = int(np.sum(found.sides == TEST))
         reporter.warning(
-            f"{len(leaked):,} of {n_test:,} test images show the same picture as a training or validation "
+            f"{len(leaked):,} of {n_test:,} test images show much the same picture as a training or validation "
             f"image ({found.pair_text(found.leaks[0])}); the test accuracy flatters by up to that share."
         )
     if len(clashes):
         reporter.warning(
-            f"{len(clashes):,} pairs of images show the same picture under two labels ({found.pair_text(clashes[0])}); "
+            f"{len(clashes):,} pairs of images show much the same picture under two labels ({found.pair_text(clashes[0])}); "
             "one of the two is wrong."
         )
     return found
