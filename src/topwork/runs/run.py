@@ -181,8 +181,8 @@ def _check(training: Training, backbone: Backbone, reporter: Reporter, seed: int
         )
     if len(clashes):
         reporter.warning(
-            f"{len(clashes):,} pairs of images show much the same picture under two labels ({found.pair_text(clashes[0])}); "
-            "one of the two is wrong."
+            f"{len(clashes):,} pairs of images show much the same picture under two labels "
+            f"({found.pair_text(clashes[0])}); one of the two is wrong."
         )
     return found
 

@@ -56,8 +56,11 @@ class Novelty:
             features: `(N, D)`.
             logits: `(N, K)`, what the top gives for them.
         """
-        signs = np.stack([self._distances(features), _energies(logits)], axis=1)
-        return np.asarray(np.sum((signs - self.centre) / self.spread, axis=1))
+        return np.asarray(np.sum((self.signs(features, logits) - self.centre) / self.spread, axis=1))
+
+    def signs(self, features: FloatArray, logits: FloatArray) -> FloatArray:
+        """`(N, 2)` float64, distance and energy as they are."""
+        return np.stack([self._distances(features), _energies(logits)], axis=1)
 
     def fits(self, n_features: int) -> bool:
         """Whether its arrays belong together, and to features of this width."""
@@ -103,7 +106,7 @@ def fit_novelty(X: FloatArray, X_val: FloatArray, val_logits: FloatArray, *, see
     chosen = np.sort(np.random.default_rng(seed).choice(len(X), n_references, replace=False))
     references = _unit((X[chosen] - mean) / scale).astype(np.float16)
     plain = Novelty(references, mean, scale, np.zeros(2), np.ones(2), 0.0)
-    signs = np.stack([plain._distances(X_val), _energies(val_logits)], axis=1)
+    signs = plain.signs(X_val, val_logits)
     centre, spread = signs.mean(axis=0), np.maximum(signs.std(axis=0), 1e-6)
     threshold = float(np.quantile(np.sum((signs - centre) / spread, axis=1), KNOWN))
     return Novelty(references, mean, scale, centre, spread, threshold)
