@@ -147,7 +147,7 @@ def test_cache_shows_and_prunes(topwork: Topwork, photos: Path, own_cache: Path)
     assert "No features are kept yet" in topwork("cache").out
     topwork("train", photos)
     assert "36" in topwork("cache").out.splitlines()[1]
-    assert "Deleted the features of 0 images" in topwork("cache", "--prune", "--older-than", "1").out
+    assert "Deleted 0 vectors" in topwork("cache", "--prune", "--older-than", "1").out
     assert "Deleted 72 vectors of features and thumbnails" in topwork("cache", "--prune").out
 
 

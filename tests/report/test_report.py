@@ -145,4 +145,4 @@ def test_chart_of_one_value_and_of_a_log_axis() -> None:
     assert "nan" not in flat
     log = Chart("log", "x", "y", [Line("", [1e-6, 1e5], [0, 1], "accent")], log_x=True).svg()
     assert ">1e-6<" in log
-    assert ">1e4<" in log
+    assert ">10,000<" in log

@@ -36,7 +36,7 @@ def cache(prune: bool, backbone: str | None, older_than: float | None) -> None:
         deleted = store.prune(backbone=name, older_than_days=older_than or 0.0)
         n_bytes = sum(summary.n_bytes for summary in deleted)
         click.echo(
-            f"Deleted {sum(s.n_images for s in deleted):,} vectors of features and thumbnails, {n_bytes / 1e6:,.1f} MB."
+            f"Deleted {sum(s.n_images for s in deleted):,} vectors of features and thumbnails, {n_bytes / 1e6:,.1f} MB"
         )
         n_bytes = prune_graphs(backbone=name, older_than_days=older_than or 0.0)
         click.echo(f"Deleted graphs of {n_bytes / 1e6:,.1f} MB.")

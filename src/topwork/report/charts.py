@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 
 _WIDTH, _HEIGHT = 560, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 30, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 68, 14, 30, 46
 _LETTER = 7.2  # about the width of one, in the page's 13 pixels
 
 
@@ -93,8 +93,7 @@ class Chart:
             text = _label(tick, "y" in self.percent)
             parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
         for tick in _decades(x_ends) if self.log_x else _ticks(x_ends):
-            text = f"{tick:.0e}".replace("e+0", "e").replace("e-0", "e-") if self.log_x else ""
-            text = text or _label(tick, "x" in self.percent)
+            text = _label(tick, "x" in self.percent)
             parts.append(f'<text x="{place_x(tick):.1f}" y="{bottom + 18}" text-anchor="middle">{text}</text>')
         middle = (_TOP + bottom) / 2
         parts += [
@@ -131,9 +130,9 @@ def _scale(ends: tuple[float, float], start: float, stop: float, *, log: bool) -
 
 
 def _ticks(ends: tuple[float, float]) -> list[float]:
-    """About five round numbers between two ends."""
+    """About six round numbers between two ends."""
     low, high = ends
-    raw = (high - low) / 5
+    raw = (high - low) / 6
     step = 10.0 ** math.floor(math.log10(raw))
     step *= next(factor for factor in (1, 2, 5, 10) if factor * step >= raw)
     first = math.ceil(low / step - 1e-9)
@@ -147,4 +146,8 @@ def _decades(ends: tuple[float, float]) -> list[float]:
 
 
 def _label(value: float, percent: bool) -> str:
-    return f"{100 * value:.0f} %" if percent else f"{value:.6g}"
+    if percent:
+        return f"{100 * value:.0f} %"
+    if value and not 1e-3 <= abs(value) < 1e7:
+        return f"{value:.0e}".replace("e+0", "e").replace("e-0", "e-")
+    return f"{value:,.6g}"

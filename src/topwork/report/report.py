@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +13,9 @@ from topwork.classifier.training import Training
 from topwork.evaluation.confidence import Reliability
 from topwork.evaluation.metrics import Evaluation
 from topwork.report.charts import Chart, Line
+from topwork.report.page import render, unbroken
 from topwork.report.pictures import doubtful_labels, most_confident_mistakes, telling_copies
 from topwork.report.verdict import headline, sentences
-
-if TYPE_CHECKING:
-    import jinja2
 
 _LARGEST_MATRIX = 30
 """Classes beyond which a confusion matrix can't be read; the commonest confusions stand in its place."""
@@ -46,10 +42,11 @@ def report_html(
         uncalibrated: its reliability on them before the temperature; None for tops without one.
         check: what may be wrong with the images; None where it wasn't looked for.
     """
-    return _template().render(
+    return render(
+        "report.html",
         title=f"{record['data']['origin']}: {100 * test.accuracy.value:.1f} %",
-        headline=_unbroken(headline(test)),
-        sentences=[_unbroken(sentence) for sentence in sentences(test)],
+        headline=unbroken(headline(test)),
+        sentences=[unbroken(sentence) for sentence in sentences(test)],
         test=test,
         record=record,
         history=_history_chart(training),
@@ -64,21 +61,6 @@ def report_html(
         doubts=doubtful_labels(training.dataset, check) if check else (),
         copies=telling_copies(training.dataset, check) if check else (),
     )
-
-
-@cache
-def _template() -> jinja2.Template:
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["percent"] = lambda value, digits=1: _unbroken(f"{100 * value:.{digits}f} %")
-    text = resources.files(__package__).joinpath("template.html").read_text("utf-8")
-    return environment.from_string(text)
-
-
-def _unbroken(text: str) -> str:
-    """A number stays on one line with its sign."""
-    return text.replace(" %", "\u00a0%")
 
 
 def _history_chart(training: Training) -> str:

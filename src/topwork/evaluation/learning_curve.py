@@ -1,0 +1,206 @@
+"""Would more images help? Accuracy at growing training sizes, and where the curve points.
+
+The curve is `accuracy(n) = ceiling - b * n**-c`, the inverse power law that learning curves follow (Cortes et al. 1993;
+Hestness et al. 2017, arXiv 1712.00409), fitted by least squares on the sizes that were tried. Its uncertainty comes
+from fitting it again and again to what other draws, of training and of test images, might have given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from topwork.backbones.backbone import Backbone
+from topwork.backbones.engines import Device
+from topwork.data.dataset import ImageDataset
+from topwork.data.splits import TEST
+from topwork.errors import DataError
+from topwork.evaluation.intervals import Interval
+from topwork.features.extraction import extract_features
+from topwork.progress import Reporter
+from topwork.tops.linear import LinearTop
+from topwork.types import FloatArray, IntArray
+
+AHEAD = (2, 4)
+"""How many times the images that there are the curve is drawn on to."""
+_L2_VALUES = (1.0, 0.1, 0.01, 1e-3, 1e-4)
+_TOLERANCE = 1e-3
+_SIZES = 7
+_REFITS = 200
+_FEWEST_OF_A_CLASS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class LearningCurve:
+    """Test accuracy by number of training images.
+
+    Attributes:
+        n: `(S,)`, the sizes tried, rising; the last is all that there is.
+        accuracy: `(S,)`, mean test accuracy over the draws, in 0..1.
+        low: `(S,)`, lower end of its 95 % interval, over draws and test images.
+        high: `(S,)`, upper end.
+        ahead: `factor * n[-1]` images -> the accuracy to expect, with its 95 % interval.
+        n_test: how many test images there are.
+        n_draws: how many draws of each size but the last.
+    """
+
+    n: IntArray
+    accuracy: FloatArray
+    low: FloatArray
+    high: FloatArray
+    ahead: dict[int, Interval]
+    n_test: int
+    n_draws: int
+
+    @property
+    def advice(self) -> str:
+        """In a sentence, what more images would bring."""
+        n, then = next(iter(self.ahead.items()))
+        gain = 100 * (then.value - self.accuracy[-1])
+        text = f"twice the images ({n:,}) should give {100 * then.value:.1f} %"
+        text += f" ({100 * then.low:.1f} to {100 * then.high:.1f})"
+        if gain < 0.5:
+            return f"More images would hardly help: {text}. Another backbone or a larger --size may."
+        return f"More images would help: {text}, {gain:.1f} points more than now."
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        rows = zip(self.n.tolist(), self.accuracy.tolist(), self.low.tolist(), self.high.tolist(), strict=True)
+        return {
+            "measured": [{"n": n, "value": value, "low": low, "high": high} for n, value, low, high in rows],
+            "expected": [{"n": n, **interval.as_dict()} for n, interval in self.ahead.items()],
+            "n_test": self.n_test,
+            "n_draws": self.n_draws,
+            "advice": self.advice,
+        }
+
+
+def learning_curve(
+    X: FloatArray,
+    y: IntArray,
+    X_test: FloatArray,
+    y_test: IntArray,
+    *,
+    n_draws: int = 5,
+    seed: int = 0,
+    reporter: Reporter | None = None,
+) -> LearningCurve:
+    """Fit linear tops on growing parts of the training images, and test each on all test images.
+
+    Args:
+        X: `(N, D)` features for training.
+        y: `(N,)` their labels, integers in 0..K-1.
+        X_test: `(M, D)` features for testing.
+        y_test: `(M,)` their labels.
+        n_draws: how many parts of each size are drawn.
+        seed: of the draws.
+        reporter: hears how far it is.
+
+    Raises:
+        DataError: a class has fewer than 24 training images, so that there is no curve to see.
+    """
+    smallest = np.bincount(y)[np.unique(y)].min()
+    sizes = _sizes(len(y), int(smallest))
+    if len(sizes) < 4:
+        raise DataError(
+            f"A learning curve needs 24 training images of each class at least; the smallest class has {smallest}."
+        )
+    measured = []
+    with (reporter or Reporter()).task("Fitting tops", n_draws * (len(sizes) - 1) + 1, "tops") as task:
+        for n in sizes:
+            draws = range(n_draws if n < len(y) else 1)
+            fits = []
+            for draw in draws:
+                part = _draw(y, n, np.random.default_rng((seed, n, draw)))
+                top = LinearTop(_L2_VALUES, tol=_TOLERANCE, seed=seed).fit(X[part], y[part])
+                fits.append(float(np.mean(top.predict(X_test) == y_test)))
+                task.advance()
+            measured.append(np.array(fits))
+    return _assemble(np.array(sizes), measured, len(y_test), n_draws, seed)
+
+
+def learning_curve_of(
+    dataset: ImageDataset,
+    backbone: Backbone,
+    *,
+    n_draws: int = 5,
+    seed: int = 0,
+    device: Device = "auto",
+    reporter: Reporter | None = None,
+) -> LearningCurve:
+    """The learning curve of a dataset: train and validation images are drawn from, test images test.
+
+    Args:
+        dataset: labelled images; sides that it doesn't bring are decided by content.
+        backbone: as from `load_backbone`.
+        n_draws: see `learning_curve`, as for seed and reporter.
+        seed: of the draws.
+        device: where the backbone runs.
+        reporter: hears how far it is.
+
+    Raises:
+        DataError: too few images, or no test images.
+    """
+    dataset = dataset.with_sides
+    features = extract_features(dataset, backbone, device=device, reporter=reporter)
+    labels, is_test = dataset.labels[features.indices], np.asarray(dataset.sides)[features.indices] == TEST
+    if not np.any(is_test):
+        raise DataError("There are no test images to measure accuracy on. Give the data a test side.")
+    X, y = features.values, labels
+    return learning_curve(
+        X[~is_test], y[~is_test], X[is_test], y[is_test], n_draws=n_draws, seed=seed, reporter=reporter
+    )
+
+
+def _sizes(n: int, smallest: int) -> list[int]:
+    """All images, half of them, a quarter … as long as the smallest class keeps three."""
+    halvings = min(_SIZES - 1, int(np.log2(max(1, smallest / _FEWEST_OF_A_CLASS))))
+    return [round(n / 2**i) for i in range(halvings, -1, -1)]
+
+
+def _draw(y: IntArray, n: int, random: np.random.Generator) -> IntArray:
+    """`n` of the images, each class in proportion."""
+    share = n / len(y)
+    parts = [random.permutation(np.flatnonzero(y == k)) for k in np.unique(y)]
+    return np.sort(np.concatenate([part[: max(2, round(share * len(part)))] for part in parts]))
+
+
+def _assemble(sizes: IntArray, measured: list[FloatArray], n_test: int, n_draws: int, seed: int) -> LearningCurve:
+    random = np.random.default_rng(seed)
+    means = np.array([fits.mean() for fits in measured])
+    spread = np.array([fits.std(ddof=1) if len(fits) > 1 else 0.0 for fits in measured])
+    spread[-1] = spread[-2]  # all images can be drawn in one way only, but others might have come
+    # the same test images judge every size: their chance moves the whole curve up or down
+    shared = random.normal(0, 1, (_REFITS, 1)) * np.sqrt(means * (1 - means) / n_test)
+    drawn = np.clip(means + shared + random.normal(0, 1, (_REFITS, len(means))) * spread, 0, 1)
+    low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
+    weights = 1 / np.maximum(spread, 0.002)
+    ahead_n = [factor * int(sizes[-1]) for factor in AHEAD]
+    best = _fit(sizes, means, weights)
+    refits = np.array([[curve(n) for n in ahead_n] for curve in (_fit(sizes, row, weights) for row in drawn)])
+    ends = np.percentile(refits, (2.5, 97.5), axis=0)
+    ahead = {n: Interval(best(n), float(ends[0, i]), float(ends[1, i])) for i, n in enumerate(ahead_n)}
+    return LearningCurve(sizes, means, low, high, ahead, n_test, n_draws)
+
+
+def _fit(sizes: IntArray, accuracy: FloatArray, weights: FloatArray) -> Callable[[float], float]:
+    """The inverse power law nearest to the points; it never falls, and stays below 1."""
+    from scipy.optimize import least_squares
+
+    relative = sizes / sizes[-1]
+
+    def curve(parameters: FloatArray, n: FloatArray) -> FloatArray:
+        ceiling, drop, power = parameters
+        return np.asarray(ceiling - drop * n**-power)
+
+    start = np.array([min(0.99, accuracy[-1] + 0.02), 0.02, 0.5])
+    found = least_squares(
+        lambda parameters: (curve(parameters, relative) - accuracy) * weights,
+        start,
+        bounds=([0.0, 0.0, 0.05], [1.0, 1.0, 2.0]),
+        x_scale=(0.1, 0.1, 0.5),
+    )
+    return lambda n: float(curve(found.x, np.array(n / sizes[-1])))
