@@ -160,3 +160,59 @@ def test_one_class_and_no_folder(topwork: Topwork, tmp_path: Path) -> None:
     assert answer.status == 1  # type: ignore[attr-defined]
     assert "needs two at least" in answer.err  # type: ignore[attr-defined]
     assert topwork("check", tmp_path / "nowhere").status == 1  # type: ignore[attr-defined]
+
+
+def test_many_copies_of_one_picture_are_all_found(starter: tw.Backbone) -> None:
+    random = np.random.default_rng(0)
+    base = [make_photo(tuple(random.integers(0, 255, 3)), i).filter(ImageFilter.GaussianBlur(2)) for i in range(60)]
+    copies = []
+    for quality in range(60, 90):
+        file = io.BytesIO()
+        base[0].save(file, "JPEG", quality=quality)
+        copies.append(file.getvalue())
+    images = [*base, *copies]
+    found = tw.check_dataset(tw.ImageDataset.from_arrays(images, np.arange(len(images)) % 2), starter)
+    named = {i for pair in found.copies.pairs.tolist() for i in pair}
+    assert {0, *range(60, 90)} <= named
+
+
+def test_a_thousand_equal_pictures_take_no_time(starter: tw.Backbone) -> None:
+    pages = np.full((1500, 16, 16, 3), 255, np.uint8)
+    pages[:, 0, 0, 0] = np.arange(1500) % 250  # not byte for byte
+    found = tw.check_dataset(tw.ImageDataset.from_arrays(pages, np.arange(1500) % 2), starter)
+    assert found.summary()["probable_label_errors"] == 0
+    assert len(found.copies.pairs) < 20 * 1500 + 1500
+
+
+def test_unreadable_images_are_no_copies(tmp_path: Path, starter: tw.Backbone) -> None:
+    photos = make_photos(tmp_path / "photos", n=30)
+    for name in ("ash", "birch"):
+        (photos / name / "empty.jpg").write_bytes(b"")
+    found = tw.check_dataset(tw.ImageDataset.from_directory(photos), starter)
+    assert found.summary()["unreadable"] == 2
+    assert found.summary()["copies"] == 0
+
+
+def test_leaks_through_a_third_copy_are_counted_and_the_pair_shown_is_one(starter: tw.Backbone) -> None:
+    images = [
+        make_photo(colour, i).filter(ImageFilter.GaussianBlur(2)) for i in range(20) for colour in COLOURS.values()
+    ]
+    images = [*images, images[0], images[0], images[5]]
+    sides = np.array(["train"] * 40 + ["validation"] * 10 + ["test"] * 10 + ["test", "test", "validation"])
+    labels = np.array([i % 3 for i in range(60)] + [0, 0, 2])
+    found = tw.check_dataset(tw.ImageDataset.from_arrays(images, labels, splits=sides), starter)
+    assert {60, 61} <= set(found.leaked_tests.tolist())
+    for place in found.leaks:
+        assert (found.sides[found.copies.pairs[place]] == "test").sum() == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_small_clean_sets_raise_few_doubts(seed: int) -> None:
+    """100 examples of two overlapping classes in 256 dimensions: nothing is wrong with their labels."""
+    from topwork.checks.labels import out_of_sample_probabilities
+
+    random = np.random.default_rng(seed)
+    labels = np.arange(100) % 2
+    X = random.normal(size=(100, 256)).astype(np.float32)
+    X[:, :4] += 0.8 * labels[:, None]
+    assert len(find_label_doubts(labels, out_of_sample_probabilities(X, labels)).indices) <= 3

@@ -423,3 +423,28 @@ def test_unknown_from_a_top_that_cannot_tell(photos: Path) -> None:
     classifier = tw.fit_classifier(tw.ImageDataset.from_directory(photos), top=GaussianNB(), verbose=False)
     with pytest.raises(tw.TopworkError, match="can't tell unknown images"):
         classifier.predict([photos / "ash" / "0.png"], unknown="unknown")
+
+
+def test_training_that_diverges_says_so(topwork: Topwork, photos: Path) -> None:
+    refused(topwork("train", photos, "--top", "16", "--learning-rate", "1e30"), "Training diverged", "--learning-rate")
+
+
+def test_a_check_that_fails_loses_nothing(topwork: Topwork, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import topwork.runs.run as run
+    from topwork.errors import TooManyBadImagesError
+
+    def fail(*_: object, **__: object) -> None:
+        raise TooManyBadImagesError("they vanished")
+
+    monkeypatch.setattr(run, "check_dataset", fail)
+    answer = topwork("train", photos)
+    assert answer.status == 0
+    assert "could not be checked: they vanished" in answer.err
+    assert Path("runs/photos-1/report.html").exists()
+
+
+def test_an_unknown_class_and_no_image_to_explain(topwork: Topwork, photos: Path) -> None:
+    topwork("train", photos, "--no-check", "--quiet")
+    refused(topwork("explain", "runs/photos-1", photos / "ash" / "0.png", "--class", "oak"), "knows no class 'oak'")
+    refused(topwork("explain", "runs/photos-1", photos / "nothing.png"), "nothing.png")
+    refused(topwork("explain", "nowhere", photos / "ash" / "0.png"), "There is no 'nowhere'")

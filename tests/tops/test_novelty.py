@@ -66,7 +66,7 @@ def test_novelty_of_other_features_is_refused(tmp_path: Path) -> None:
     from topwork.files import sha256_of_file
 
     dataset = tw.ImageDataset.from_name("digits")
-    tw.fit_classifier(dataset.select(dataset.rows < 300), verbose=False).save(tmp_path / "saved")
+    tw.fit_classifier(dataset.select(dataset.rows < 600), verbose=False).save(tmp_path / "saved")
     random = np.random.default_rng(0)
     other = fit_novelty(blobs(random, 100, 0), blobs(random, 50, 0), random.normal(0, 1, (50, 3)))
     save_file(other.tensors(), tmp_path / "saved" / "novelty.safetensors")

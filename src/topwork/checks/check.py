@@ -68,17 +68,24 @@ class DataCheck:
 
     @property
     def leaks(self) -> IntArray:
-        """`(L,)`, which pairs of copies lie on two sides of the split."""
+        """`(L,)`, which pairs of copies have one image on the test side, and one elsewhere."""
         if self.sides is None:
             return np.empty(0, np.int64)
-        pairs = self.sides[self.copies.pairs]
-        return np.flatnonzero(pairs[:, 0] != pairs[:, 1])
+        is_test = self.sides[self.copies.pairs] == TEST
+        return np.flatnonzero(is_test[:, 0] != is_test[:, 1])
 
     @property
     def leaked_tests(self) -> IntArray:
-        """The test images that show the same picture as one on another side."""
-        images = np.unique(self.copies.pairs[self.leaks])
-        return images if self.sides is None else images[self.sides[images] == TEST]
+        """The test images that show the same picture as one on another side, if by way of a third."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        if self.sides is None:
+            return np.empty(0, np.int64)
+        pairs, is_test = self.copies.pairs, self.sides == TEST
+        graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(self.n, self.n))
+        picture = connected_components(graph, directed=False)[1]
+        return np.flatnonzero(is_test & np.isin(picture, picture[~is_test]))
 
     @property
     def contradictions(self) -> IntArray:
@@ -176,7 +183,7 @@ def check_dataset(
     features = features or extract_features(dataset, backbone, device=device, reporter=reporter)
     indices, labels = features.indices, dataset.labels[features.indices]
     with reporter.task("Checking the data", 3, "steps") as task:
-        copies = find_copies(dataset, near_too=len(dataset) <= MOST_FOR_NEAR_COPIES, reporter=reporter)
+        copies = find_copies(dataset, indices, near_too=len(dataset) <= MOST_FOR_NEAR_COPIES, reporter=reporter)
         task.advance()
         doubts = _doubts(features.values, labels, indices, seed)
         task.advance()
@@ -217,18 +224,19 @@ def _strange(features: FloatArray) -> IntArray:
         return np.empty(0, np.int64)
     random = np.random.default_rng(0)
     references = features[np.sort(random.permutation(len(features))[:2000])]
-    scale = references.std(axis=0) + 1e-6
+    spread = references.std(axis=0)
+    scale = np.maximum(spread, 0.01 * np.median(spread) + 1e-6)  # a feature that is nearly constant says little
     neighbours = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(references)), algorithm="brute")
     distance = neighbours.fit(references / scale).kneighbors(features / scale)[0][:, -1]
-    spread = np.median(np.abs(distance - np.median(distance))) + 1e-9
-    score = (distance - np.median(distance)) / spread
+    middle = float(np.median(distance))
+    score = (distance - middle) / max(float(np.median(np.abs(distance - middle))), 0.05 * middle, 1e-9)
     far = np.flatnonzero(score > _FAR)
     return np.asarray(far[np.argsort(-score[far], kind="stable")])
 
 
 def _share_small(dataset: ImageDataset, indices: IntArray, input_size: int) -> float:
     """Of up to 500 images spread over the set, the share whose shorter side is below half of the input size."""
-    rows = dataset.rows[indices[:: max(1, len(indices) // _SIZES_LOOKED_AT)]]
+    rows = dataset.rows[indices[:: max(1, -(-len(indices) // _SIZES_LOOKED_AT))]]
     with quiet_pillow():
         sizes = [size for payload in dataset.source.payloads(rows) if (size := picture_size(payload)) is not None]
     return float(np.mean([min(size) < input_size / 2 for size in sizes])) if sizes else 0.0

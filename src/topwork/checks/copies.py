@@ -17,7 +17,7 @@ from topwork.data.decoding import quiet_pillow, read_square
 from topwork.errors import BadImageError
 from topwork.features.extraction import extract_thumbnails
 from topwork.progress import Reporter
-from topwork.types import FloatArray, IntArray
+from topwork.types import DigestArray, FloatArray, IntArray
 
 CORRELATION = 0.95
 """Of two pictures, colour by colour, from which on they are called the same. Below it, in CIFAR-10, different ships on
@@ -28,7 +28,11 @@ _NEIGHBOUR, _SAMPLE = 10, 2000
 _SIDE, _LARGER_SIDE = 8, 32
 _MOST_OF_ONE = 20
 """Pairs that one image can be in: a hundred white pages are found without listing all 4,950 pairs."""
+_SURELY = 0.99
+"""Of 8×8 pixels: as alike as a picture and its JPEG."""
 _ROWS_AT_A_TIME = 2048
+_NUMBERS = 100_000_000
+"""Products held at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,17 +50,20 @@ class Copies:
     is_exact: NDArray[np.bool_]
 
 
-def find_copies(dataset: ImageDataset, *, near_too: bool = True, reporter: Reporter | None = None) -> Copies:
+def find_copies(
+    dataset: ImageDataset, indices: IntArray, *, near_too: bool = True, reporter: Reporter | None = None
+) -> Copies:
     """The copies among the readable images of a dataset.
 
     Near copies take time that grows with the square of the number of images: 10 s for 60,000 on two cores.
 
     Args:
         dataset: the images.
+        indices: `(n,)`, those that can be read.
         near_too: whether to look for near copies beside those with equal bytes.
         reporter: hears how far the thumbnails are.
     """
-    exact = _exact_pairs(dataset)
+    exact = indices[_exact_pairs(dataset.digests[indices])]
     near: IntArray = np.empty((0, 2), np.int64)
     if near_too:
         thumbnails = extract_thumbnails(dataset, _SIDE, reporter=reporter)
@@ -74,10 +81,10 @@ def find_copies(dataset: ImageDataset, *, near_too: bool = True, reporter: Repor
     )
 
 
-def _exact_pairs(dataset: ImageDataset) -> IntArray:
+def _exact_pairs(digests: DigestArray) -> IntArray:
     """Each image with the first of the same bytes."""
-    _, first, place = np.unique(dataset.digests, return_index=True, return_inverse=True)
-    copies = np.flatnonzero(first[place] != np.arange(len(dataset)))
+    _, first, place = np.unique(digests, return_index=True, return_inverse=True)
+    copies = np.flatnonzero(first[place] != np.arange(len(digests)))
     return np.stack([first[place[copies]], copies], axis=1).astype(np.int64)
 
 
@@ -101,25 +108,27 @@ def _alike(vectors: FloatArray) -> IntArray:
     In sets of simple pictures, such as digits, many are much alike, and no two are copies.
     """
     needed = np.maximum(CORRELATION, 1 - NEARER * (1 - _ordinary(vectors)))
-    found = [np.empty((0, 2), np.int64)]
-    for start in range(0, len(vectors), _ROWS_AT_A_TIME):
-        products = vectors[start : start + _ROWS_AT_A_TIME] @ vectors[start:].T
-        enough = products >= needed[start : start + _ROWS_AT_A_TIME, None]
-        rows, columns = np.divmod(np.flatnonzero(enough), products.shape[1])
-        alike = (columns > rows) & (products[rows, columns] >= needed[start + columns])
-        rows, columns = rows[alike], columns[alike]
-        few = np.arange(len(rows)) - np.searchsorted(rows, rows) < _MOST_OF_ONE
-        found.append(start + np.stack([rows[few], columns[few]], axis=1))
-    return np.concatenate(found)
+    rows_at_a_time = max(1, min(2048, _NUMBERS // max(1, len(vectors))))
+    found = []
+    for start in range(0, len(vectors), rows_at_a_time):
+        products = vectors[start : start + rows_at_a_time] @ vectors[start:].T
+        enough = products >= needed[start : start + rows_at_a_time, None]
+        np.fill_diagonal(enough, False)
+        for row in np.flatnonzero(enough.any(axis=1)):
+            columns = row + 1 + np.flatnonzero(enough[row, row + 1 :])
+            columns = columns[products[row, columns] >= needed[start + columns]][:_MOST_OF_ONE]
+            found += [(start + row, start + column) for column in columns]
+    return np.array(found, dtype=np.int64).reshape(-1, 2)
 
 
 def _ordinary(vectors: FloatArray) -> FloatArray:
-    """`(n,)`, about the product of each row with its tenth nearest, from a sample of all rows."""
-    sample = np.sort(np.random.default_rng(0).permutation(len(vectors))[:_SAMPLE])
-    rank = min(max(2, round(_NEIGHBOUR * len(sample) / len(vectors))) + 1, len(sample))  # a row may meet itself
+    """`(n,)`, about the product of each row with its tenth nearest that is no copy, from a sample; -1 where none is."""
+    sample = vectors[np.sort(np.random.default_rng(0).permutation(len(vectors))[:_SAMPLE])]
+    rank = min(max(2, round(_NEIGHBOUR * len(sample) / max(1, len(vectors)))), len(sample))
     result = np.empty(len(vectors), np.float32)
     for start in range(0, len(vectors), _ROWS_AT_A_TIME):
-        products = vectors[start : start + _ROWS_AT_A_TIME] @ vectors[sample].T
+        products = vectors[start : start + _ROWS_AT_A_TIME] @ sample.T
+        products[products >= _SURELY] = -1.0  # however many copies there are, they don't count as neighbours
         result[start : start + len(products)] = np.partition(products, -rank, axis=1)[:, -rank]
     return result
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from topwork.tops.calibration import fit_temperature, with_temperature
 from topwork.tops.linear import LinearTop
 from topwork.types import FloatArray, IntArray
 
@@ -23,6 +24,9 @@ FOLDS = 5
 _L2_VALUES = (1.0, 0.1, 0.01, 1e-3, 1e-4)
 _TOLERANCE = 1e-3  # an order of images wants no more
 _EXCESS = 0.5
+_DEVIATIONS = 4.0
+"""The excess must be more than so many standard deviations of what was expected (Poisson)."""
+_LEAST = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +45,7 @@ class LabelDoubts:
 
 
 def out_of_sample_probabilities(features: FloatArray, labels: IntArray, *, seed: int = 0) -> FloatArray:
-    """`(N, K)` probabilities of each image by a top fitted on the other folds; `labels` has K values, 0..K-1.
+    """`(N, K)` calibrated probabilities of each image by a top fitted on the other folds; `labels` are 0..K-1.
 
     A class of fewer images than folds is in some folds not known; its images then get a probability of 0 for it.
     """
@@ -54,7 +58,8 @@ def out_of_sample_probabilities(features: FloatArray, labels: IntArray, *, seed:
         top = LinearTop(l2, tol=_TOLERANCE, seed=seed).fit(features[train], labels[train])
         l2 = top.l2_  # chosen once: the folds differ little, and the sweep costs most
         probabilities[held_out[:, None], top.classes_[None]] = top.predict_proba(features[held_out])
-    return probabilities
+    logits = np.log(np.maximum(probabilities, _LEAST))
+    return with_temperature(np.exp(logits), fit_temperature(logits, labels))
 
 
 def find_label_doubts(labels: IntArray, probabilities: FloatArray) -> LabelDoubts:
@@ -69,7 +74,9 @@ def find_label_doubts(labels: IntArray, probabilities: FloatArray) -> LabelDoubt
     every = np.sort(probabilities, axis=None)
     expected = np.cumsum(every)[np.searchsorted(every, own[order], side="right") - 1]
     excess = 1 - expected / np.arange(1, len(own) + 1)
-    enough = np.flatnonzero(excess >= _EXCESS)
+    found = np.arange(1, len(own) + 1)
+    beyond_chance = found - expected > _DEVIATIONS * np.sqrt(expected)
+    enough = np.flatnonzero((excess >= _EXCESS) & beyond_chance)
     chosen = order[: enough[-1] + 1] if len(enough) else order[:0]
     suggested = probabilities.argmax(axis=1)
     chosen = chosen[suggested[chosen] != labels[chosen]]

@@ -43,7 +43,8 @@ class ImageClassifier:
         backbone: the frozen network.
         top: the fitted top.
         class_names: K names; column i of the probabilities is class_names[i].
-        novelty: what tells images unlike the training images; None where the top isn't a `DenseStack`.
+        novelty: what tells images unlike the training images; None where the top isn't a `DenseStack`, or where there
+            were fewer than 20 validation images.
         training: how it was trained; None for one that was loaded.
         record: facts of the training that are saved with it.
         device: where the backbone runs: 'auto', 'cpu' or 'gpu'.
@@ -75,7 +76,10 @@ class ImageClassifier:
         answers = np.array(self.class_names, dtype=object)[predictions.probabilities.argmax(axis=1)]
         if unknown is not None:
             if predictions.is_unknown is None:
-                raise OptionError("This classifier can't tell unknown images: its top isn't of dense layers.")
+                raise OptionError(
+                    "This classifier can't tell unknown images: that wants LinearTop or MLPTop, and 20 images for "
+                    "validation."
+                )
             answers[predictions.is_unknown] = unknown
         return np.asarray(answers, dtype=str)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from topwork.tops.base import DenseTop
 from topwork.tops.calibration import fit_temperature
 from topwork.tops.dense_stack import DenseStack, softmax
 from topwork.tops.linear import LinearTop
-from topwork.tops.novelty import Novelty, fit_novelty
+from topwork.tops.novelty import FEWEST_FOR_NOVELTY, Novelty, fit_novelty
 from topwork.types import FloatArray, OnBadImage
 
 
@@ -185,9 +186,10 @@ def _finish_top(
     if not isinstance(fitted, DenseTop):
         return _as_top(fitted), None, None
     temperature = fit_temperature(fitted.val_logits_, dataset.labels[features.indices][on[VALIDATION]])
-    novelty = fit_novelty(
-        features.values[on[TRAIN]], features.values[on[VALIDATION]], fitted.val_logits_ / temperature, seed=seed
-    )
+    novelty = None
+    if on[VALIDATION].sum() >= FEWEST_FOR_NOVELTY:
+        X, X_val = features.values[on[TRAIN]], features.values[on[VALIDATION]]
+        novelty = fit_novelty(X, X_val, fitted.val_logits_ / temperature, seed=seed)
     return fitted.stack_.divided_by(temperature), novelty, temperature
 
 
@@ -230,6 +232,8 @@ def _record(training: Training, backbone: Backbone) -> dict[str, Any]:
 
 
 def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | int | float | bool | None) or (
-        isinstance(value, list | tuple) and all(isinstance(item, int | float) for item in value)
+    return (
+        isinstance(value, str | int | bool | None)
+        or (isinstance(value, float) and math.isfinite(value))
+        or (isinstance(value, list | tuple) and all(isinstance(item, int | float) for item in value))
     )

@@ -11,6 +11,7 @@ from topwork.cli.backbones import backbones
 from topwork.cli.cache import cache
 from topwork.cli.check import check
 from topwork.cli.evaluate import evaluate
+from topwork.cli.explain import explain
 from topwork.cli.learning_curve import learning_curve
 from topwork.cli.predict import predict
 from topwork.cli.train import train
@@ -31,7 +32,7 @@ def main() -> None:
     """Put a new top on a proven network: train, test and use an image classifier on frozen features."""
 
 
-for _command in (train, predict, evaluate, check, learning_curve, backbones, cache):
+for _command in (train, predict, evaluate, explain, check, learning_curve, backbones, cache):
     main.add_command(_command)
 
 

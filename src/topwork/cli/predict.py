@@ -47,7 +47,10 @@ def predict(
 
     classifier = load_classifier(run, device=device)  # type: ignore[arg-type]
     if unknown and classifier.novelty is None:
-        raise OptionError("This classifier can't tell unknown images. Train it anew with --top linear or --top 256.")
+        raise OptionError(
+            "This classifier can't tell unknown images: it had fewer than 20 images for validation, or a top that "
+            "isn't ours. Train it anew with more images."
+        )
     paths = _files(images)
     progress = quiet or len(paths) < 100
     predictions = classifier.predict_source(FileImages(paths), reporter_for(progress))

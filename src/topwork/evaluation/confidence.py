@@ -89,7 +89,8 @@ def risk_coverage(right: NDArray[np.bool_], confidence: FloatArray) -> RiskCover
         right: `(N,)`, whether each answer is right.
         confidence: `(N,)`, how sure it is.
     """
-    order = np.argsort(-confidence, kind="stable")
+    shuffled = np.random.default_rng(0).permutation(len(right))  # ties must not follow the order of the data
+    order = shuffled[np.argsort(-confidence[shuffled], kind="stable")]
     wrong = np.cumsum(~right[order])
     n = len(right)
     answered = np.unique(np.ceil(np.linspace(0, 1, _POINTS + 1)[1:] * n).astype(int))

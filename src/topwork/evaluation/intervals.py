@@ -73,6 +73,8 @@ def balanced_accuracy(n_right: IntArray, n: IntArray, *, seed: int = 0) -> Inter
     with np.errstate(invalid="ignore"):
         recalls = right / (right + wrong)  # a class that was not drawn at all has none
     low, high = np.percentile(np.nanmean(recalls, axis=1), (2.5, 97.5))
+    if np.all(n_right == n):  # draws from nothing but right answers say nothing of wrong ones
+        low = proportion(total, total).low
     return Interval(float(np.mean(n_right / n)), float(low), float(high))
 
 
@@ -84,7 +86,10 @@ def roc_auc(labels: IntArray, scores: FloatArray) -> Interval | None:
 
     Args:
         labels: `(N,)`, integers in 0..K-1.
-        scores: `(N, K)`; classes without images, or with all of them, are left out. None where none is left.
+        scores: `(N, K)`; classes without images, or with all of them, are left out.
+
+    Returns:
+        None where no class is left. Where every ranking is perfect, how sure that is can't be told: low is value.
     """
     from scipy.stats import norm, rankdata
 

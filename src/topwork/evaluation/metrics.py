@@ -13,6 +13,8 @@ from topwork.evaluation.intervals import Interval, Proportion, balanced_accuracy
 from topwork.types import FloatArray, IntArray
 
 TOP_K = (2, 3, 5)
+_LARGEST_CONFUSION = 200
+"""Classes beyond which JSON leaves the confusion matrix out: a million zeros."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Evaluation:
                 for result in self.classes
             ],
             "most_confused": [list(pair) for pair in self.most_confused],
-            "confusion": self.confusion.tolist(),
+            "confusion": self.confusion.tolist() if len(self.class_names) <= _LARGEST_CONFUSION else None,
             "class_names": list(self.class_names),
             "n_bad": self.n_bad,
         }
@@ -127,7 +129,8 @@ def evaluate_probabilities(
     true = probabilities[np.arange(len(labels)), labels]
     n_of_class = confusion.sum(axis=1)
     occurs = n_of_class > 0
-    place = np.sum(probabilities > true[:, None], axis=1)  # how many classes are more probable than the true one
+    tied_before = (probabilities == true[:, None]) & (every_class < labels[:, None])  # argmax takes the first
+    place = np.sum((probabilities > true[:, None]) | tied_before, axis=1)  # classes more probable than the true one
     return Evaluation(
         n=len(labels),
         accuracy=proportion(int(np.trace(confusion)), len(labels)),

@@ -58,7 +58,7 @@ class Chart:
 
     def svg(self) -> str:
         """The chart as an `<svg>` element."""
-        x_ends = self.x_range or _ends([x for line in self.lines for x in line.x])
+        x_ends = self.x_range or _ends([x for line in self.lines for x in line.x], log=self.log_x)
         y_ends = self.y_range or _ends([y for line in self.lines for y in line.y])
         place_x = _scale(x_ends, _LEFT, _WIDTH - _RIGHT, log=self.log_x)
         place_y = _scale(y_ends, _HEIGHT - _BOTTOM, _TOP, log=False)
@@ -115,9 +115,11 @@ class Chart:
         return parts
 
 
-def _ends(values: Sequence[float]) -> tuple[float, float]:
+def _ends(values: Sequence[float], *, log: bool = False) -> tuple[float, float]:
     low, high = min(values), max(values)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    if high > low:
+        return low, high
+    return (low / 2, 2 * high) if log else (low - 0.5, high + 0.5)
 
 
 def _scale(ends: tuple[float, float], start: float, stop: float, *, log: bool) -> Callable[[float], float]:
@@ -147,7 +149,7 @@ def _decades(ends: tuple[float, float]) -> list[float]:
 
 def _label(value: float, percent: bool) -> str:
     if percent:
-        return f"{100 * value:.0f} %"
+        return f"{100 * value:.3g} %"
     if value and not 1e-3 <= abs(value) < 1e7:
         return f"{value:.0e}".replace("e+0", "e").replace("e-0", "e-")
     return f"{value:,.6g}"

@@ -9,6 +9,8 @@ _WIDE = 0.1
 _HONEST = 0.03
 """Mean distance between probability and accuracy up to which probabilities are called believable."""
 _ANSWERED = 0.8
+_ENOUGH_FOR_TRUST = 100
+"""Test images below which nothing can be said of the probabilities."""
 
 
 def headline(test: Evaluation) -> str:
@@ -47,10 +49,12 @@ def _weakest(test: Evaluation) -> str:
         return "No image was called wrongly."
     text = f"Weakest class: “{weakest.name}”, {100 * weakest.recall.value:.0f} % of its {weakest.n:,} images found."
     true, called, n = test.most_confused[0]
-    return f"{text} The commonest mistake: “{true}” called “{called}”, {n:,} times."
+    return f"{text} The commonest mistake: “{true}” called “{called}” ({n:,} of them)."
 
 
 def _trust(test: Evaluation) -> str:
+    if test.n < _ENOUGH_FOR_TRUST:
+        return ""
     error = test.reliability.error
     if error <= _HONEST:
         return f"Its probabilities can be taken at their word: on average they are off by {100 * error:.1f} points."

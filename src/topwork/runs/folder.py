@@ -77,11 +77,20 @@ def write_run_folder(
         write_json(staging / "run.json", record)
         page = report_html(training, test, predictions, record, _uncalibrated(training, predictions), check)
         (staging / REPORT).write_text(page, "utf-8", "replace")
-        (staging / "README.md").write_text(model_card(classifier, training, test, facts.command), "utf-8")
+        (staging / "README.md").write_text(model_card(classifier, training, test, facts.command), "utf-8", "replace")
 
 
-def seen_digests(path: Path) -> DigestArray | None:
-    """The digests of the images that a run's top was trained or validated on; None where there is no list.
+@dataclass(frozen=True, eq=False)
+class TrainingImages:
+    """The images that a run's top was trained or validated on: `(N,)` digests, N names, N labels."""
+
+    digests: DigestArray
+    names: list[str]
+    labels: list[str]
+
+
+def training_images(path: Path) -> TrainingImages | None:
+    """The images that a run's top was trained or validated on; None where there is no list.
 
     `path` is a run folder, or the classifier in it.
     """
@@ -92,11 +101,12 @@ def seen_digests(path: Path) -> DigestArray | None:
         return None
     try:
         with (path / IMAGES).open("rb") as file:
-            table = parquet.ParquetFile(file).read(columns=["digest", "side"])
+            rows = parquet.ParquetFile(file).read(columns=["digest", "side", "image", "label"]).to_pydict()
     except (OSError, ValueError) as error:
         raise SavedFileError(f"{str(path / IMAGES)!r} can't be read: {error}. Copy the run folder again.") from error
-    used = np.array([side != TEST for side in table.column("side").to_pylist()], dtype=bool)
-    return np.asarray(np.array(table.column("digest").to_pylist(), dtype="S16")[used])
+    used = [i for i, side in enumerate(rows["side"]) if side != TEST]
+    digests = np.array([rows["digest"][i] for i in used], dtype="S16")
+    return TrainingImages(digests, [rows["image"][i] for i in used], [rows["label"][i] for i in used])
 
 
 def _metrics(

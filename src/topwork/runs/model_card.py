@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import escape
 
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.training import Training
@@ -27,7 +28,7 @@ def model_card(classifier: ImageClassifier, training: Training, test: Evaluation
         "---",
     ]
     rows = [
-        f"| {result.name} | {result.n} | {100 * result.recall.value:.1f} % "
+        f"| {_cell(result.name)} | {result.n} | {100 * result.recall.value:.1f} % "
         f"| {f'{100 * result.precision.value:.1f} %' if result.precision else '–'} | {result.f1:.3f} |"
         for result in test.classes
     ]
@@ -59,3 +60,8 @@ def model_card(classifier: ImageClassifier, training: Training, test: Evaluation
         "",
     ]
     return "\n".join(head + body)
+
+
+def _cell(text: str) -> str:
+    """`text` in a Markdown table, where neither it nor HTML in it is taken for markup."""
+    return " ".join(escape(text).replace("|", "&#124;").split())

@@ -20,12 +20,12 @@ from topwork.classifier.saving import load_classifier
 from topwork.classifier.training import Training, fit_classifier
 from topwork.data.dataset import ImageDataset
 from topwork.data.splits import SIDES, TEST, VALIDATION
-from topwork.errors import DataError, OptionError
+from topwork.errors import DataError, OptionError, TopworkError
 from topwork.evaluation.evaluate import evaluate_predictions
 from topwork.evaluation.metrics import Evaluation, evaluate_probabilities
 from topwork.files import printable, storage_errors
 from topwork.progress import Reporter, console_reporter
-from topwork.runs.folder import RunFacts, seen_digests, write_run_folder
+from topwork.runs.folder import RunFacts, training_images, write_run_folder
 from topwork.types import IntArray, OnBadImage
 
 FEW = 10
@@ -119,10 +119,10 @@ def evaluate_run(
     """
     reporter = reporter or console_reporter()
     classifier = load_classifier(path, device=device)
-    known = seen_digests(Path(path))
+    known = training_images(Path(path))
     if known is None:
         reporter.warning("there is no list of the images it was trained on; if some are among these, they flatter it.")
-    seen = np.isin(dataset.read_digests(reporter), np.empty(0, "S16") if known is None else known)
+    seen = np.isin(dataset.read_digests(reporter), np.empty(0, "S16") if known is None else known.digests)
     if dataset.sides is not None and np.any(dataset.sides == TEST):
         reporter.note(f"The data brings a split: evaluating on its {int(np.sum(dataset.sides == TEST)):,} test images.")
         seen = seen[dataset.sides == TEST]
@@ -170,8 +170,12 @@ def _free_folder(dataset: ImageDataset, out: str | Path | None) -> Path:
     return folder
 
 
-def _check(training: Training, backbone: Backbone, reporter: Reporter, seed: int) -> DataCheck:
-    found = check_dataset(training.dataset, backbone, features=training.features, reporter=reporter, seed=seed)
+def _check(training: Training, backbone: Backbone, reporter: Reporter, seed: int) -> DataCheck | None:
+    try:
+        found = check_dataset(training.dataset, backbone, features=training.features, reporter=reporter, seed=seed)
+    except TopworkError as error:  # what was trained must not be lost for it
+        reporter.warning(f"the data could not be checked: {error}")
+        return None
     leaked, clashes = found.leaked_tests, found.contradictions
     if len(leaked):
         n_test = int(np.sum(found.sides == TEST))

@@ -84,7 +84,13 @@ class MLPTop(DenseTop):
                 ],
                 verbose=0,
             )
-        self.best_epoch_ = 1 + int(np.argmin([row["val_loss"] for row in self.history_]))
+        losses = np.array([row["val_loss"] for row in self.history_])
+        if not np.all(np.isfinite(losses)):
+            raise OptionError(
+                "Training diverged: its losses are no longer numbers. Use a smaller learning_rate (--learning-rate); "
+                f"it was {self.learning_rate:g}."
+            )
+        self.best_epoch_ = 1 + int(np.argmin(losses))
         dense = [layer.get_weights() for layer in model.layers if layer.weights]
         stack = DenseStack(tuple(kernel for kernel, _ in dense), tuple(bias for _, bias in dense))
         return stack, stack.logits(X_val)

@@ -22,6 +22,8 @@ from topwork.types import FloatArray
 NEIGHBOURS = 10
 KNOWN = 0.95
 """The share of validation images that the threshold lets pass as known."""
+FEWEST_FOR_NOVELTY = 20
+"""Validation images below which a threshold would be guessed."""
 _REFERENCES = 2_000
 _NUMBERS = 8_000_000
 """Of the references, at most: wide features get fewer."""

@@ -1,0 +1,54 @@
+"""An explanation as a page: the image, and what in it speaks for the answer."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from topwork.classifier.explanation import Explanation
+from topwork.report.page import render
+from topwork.types import FloatArray, ImageArray
+
+_SIDE = 448
+
+
+def explanation_html(found: Explanation, name: str, neighbours: Sequence[object]) -> str:
+    """The page.
+
+    Args:
+        found: as from `explain`.
+        name: what a person calls the image.
+        neighbours: training images with `name`, `label` and `cosine`, the nearest first.
+    """
+    plain = np.asarray(Image.fromarray(found.image).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC))
+    return render(
+        "explanation.html",
+        name=name,
+        found=found,
+        plain=_address(plain),
+        heated=_address(_heated(plain, found.heat)),
+        neighbours=neighbours,
+    )
+
+
+def _heated(plain: ImageArray, heat: FloatArray) -> ImageArray:
+    """The picture in grey, what speaks for the class laid over it in orange, what speaks against it in blue."""
+    strongest = max(float(np.abs(heat).max()), 1e-12)
+    smooth = Image.fromarray((heat / strongest).astype(np.float32), "F").resize(
+        (_SIDE, _SIDE), Image.Resampling.BICUBIC
+    )
+    strength = np.clip(np.asarray(smooth), -1, 1)[..., None]
+    grey = np.repeat(plain.mean(axis=2, keepdims=True), 3, axis=2)
+    colour = np.where(strength > 0, (255.0, 120.0, 0.0), (0.0, 90.0, 255.0))
+    share = 0.65 * np.abs(strength)
+    return np.asarray(np.clip(grey * (1 - share) + colour * share, 0, 255).astype(np.uint8))
+
+
+def _address(pixels: ImageArray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
