@@ -96,6 +96,8 @@ def _remarks(found: DataCheck) -> list[str]:
         f"Classes: {found.class_names[smallest]} has {found.sizes[smallest]:,} images, "
         f"{found.class_names[largest]} {found.sizes[largest]:,}"
     )
+    if found.sizes[largest] == found.sizes[smallest]:
+        text = f"Classes: each has {found.sizes[smallest]:,} images"
     if found.imbalance >= IMBALANCE:
         text += "; train with --balanced, and look at balanced accuracy"
     lines = [text]
