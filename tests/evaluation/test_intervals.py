@@ -45,10 +45,10 @@ def area(random: np.random.Generator) -> tuple[float, Interval]:
 @pytest.mark.parametrize("draw", [wilson, mean, balanced, area])
 def test_interval_covers_the_truth_95_times_in_100(draw: Callable[..., tuple[float, Interval]]) -> None:
     random = np.random.default_rng(0)
-    n = 1500
+    n = 800
     covered = [found.low <= truth <= found.high for truth, found in (draw(random) for _ in range(n))]
-    # 1500 draws: one standard deviation is 0.0056; the bootstrap of a skewed mean is known to be a point short
-    assert 0.925 < np.mean(covered) < 0.968
+    # 800 draws: one standard deviation is 0.0077; the bootstrap of a skewed mean is known to be a point short
+    assert 0.92 < np.mean(covered) < 0.972
 
 
 def test_values_are_those_of_scikit_learn() -> None:
