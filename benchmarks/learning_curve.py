@@ -15,8 +15,7 @@ import numpy as np
 
 import topwork as tw
 from topwork.evaluation.learning_curve import learning_curve
-
-L2_VALUES = (1.0, 0.1, 0.01, 1e-3, 1e-4)
+from topwork.tops.linear import COARSE_L2_VALUES, COARSE_TOLERANCE
 
 
 def main() -> None:
@@ -38,7 +37,9 @@ def main() -> None:
             curve = learning_curve(X[order[:n]], y[order[:n]], X[test], y[test], seed=draw)
             for later, promise in curve.ahead.items():
                 part = order[:later]
-                came = tw.LinearTop(L2_VALUES, tol=1e-3).fit(X[part], y[part]).score(X[test], y[test])
+                came = (
+                    tw.LinearTop(COARSE_L2_VALUES, tol=COARSE_TOLERANCE).fit(X[part], y[part]).score(X[test], y[test])
+                )
                 inside = promise.low <= came <= promise.high
                 right, cases = right + inside, cases + 1
                 text = f"{100 * promise.value:.1f} ({100 * promise.low:.1f} to {100 * promise.high:.1f})"

@@ -17,12 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from topwork.tops.calibration import fit_temperature, with_temperature
-from topwork.tops.linear import LinearTop
+from topwork.tops.linear import COARSE_L2_VALUES, COARSE_TOLERANCE, LinearTop
 from topwork.types import FloatArray, IntArray
 
 FOLDS = 5
-_L2_VALUES = (1.0, 0.1, 0.01, 1e-3, 1e-4)
-_TOLERANCE = 1e-3  # an order of images wants no more
 _EXCESS = 0.5
 _DEVIATIONS = 4.0
 """The excess must be more than so many standard deviations of what was expected (Poisson)."""
@@ -53,9 +51,9 @@ def out_of_sample_probabilities(features: FloatArray, labels: IntArray, *, seed:
 
     probabilities = np.zeros((len(labels), int(labels.max()) + 1))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    l2: float | tuple[float, ...] = _L2_VALUES
+    l2: float | tuple[float, ...] = COARSE_L2_VALUES
     for train, held_out in folds.split(features, labels):
-        top = LinearTop(l2, tol=_TOLERANCE, seed=seed).fit(features[train], labels[train])
+        top = LinearTop(l2, tol=COARSE_TOLERANCE, seed=seed).fit(features[train], labels[train])
         l2 = top.l2_  # chosen once: the folds differ little, and the sweep costs most
         probabilities[held_out[:, None], top.classes_[None]] = top.predict_proba(features[held_out])
     logits = np.log(np.maximum(probabilities, _LEAST))

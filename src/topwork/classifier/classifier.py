@@ -108,7 +108,7 @@ class ImageClassifier:
         """Predictions for a source of any length, those images listed that can't be read; keeps no features."""
         probabilities = np.full((len(source), len(self.class_names)), np.nan)
         novelty = np.full(len(source), np.nan)
-        stream = FeatureStream(source, np.arange(len(source)), self._engine, self.backbone.size)
+        stream = FeatureStream(source, np.arange(len(source)), self.engine, self.backbone.size)
         with (reporter or Reporter()).task("Predicting", len(source), "images") as task:
             for positions, features in stream:
                 probabilities[positions], scores = self.answer(features)
@@ -164,7 +164,8 @@ class ImageClassifier:
         save_classifier(self, Path(path))
 
     @cached_property
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
+        """What runs the backbone, compiled when it is first asked for."""
         return open_engine(self.backbone, self.device)
 
 

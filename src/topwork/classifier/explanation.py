@@ -63,7 +63,7 @@ def explain(classifier: ImageClassifier, image: Payload, *, class_name: str | No
     """
     with quiet_pillow():
         pixels = np.array(read_square(image, classifier.backbone.size, str(image)))
-    features = _run(open_engine(classifier.backbone, classifier.device), pixels[None])
+    features = _run(classifier.engine, pixels[None])
     probabilities, _ = classifier.answer(features)
     k = _class_index(classifier, class_name, probabilities[0])
     found = _class_activation(classifier, pixels, features[0], k)
@@ -111,7 +111,7 @@ def _occlusion(classifier: ImageClassifier, pixels: ImageArray, probability: flo
         top, left = (max(0, round(edges[i] - margin)) for i in (row, column))
         bottom, right = (round(edges[i + 1] + margin) for i in (row, column))
         patch[top:bottom, left:right] = grey
-    probabilities, _ = classifier.answer(_run(open_engine(classifier.backbone, classifier.device), covered))
+    probabilities, _ = classifier.answer(_run(classifier.engine, covered))
     tiny = np.finfo(np.float64).tiny
     loss = np.log(max(probability, tiny)) - np.log(np.maximum(probabilities[:, k], tiny))
     return np.asarray(loss.reshape(_GRID, _GRID))

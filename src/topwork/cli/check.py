@@ -13,8 +13,7 @@ from topwork.cli.options import (
     backbone_options,
     data_options,
     device_option,
-    load_backbone_as_asked,
-    load_dataset,
+    load_dataset_and_backbone,
     output_options,
     reporter_for,
 )
@@ -49,16 +48,12 @@ def check(source: str, out: Path | None, device: str, quiet: bool, as_json: bool
     from topwork.checks.check import check_dataset
 
     reporter = reporter_for(quiet)
-    backbone_asked = {name: options.pop(name) for name in ("backbone", "weights", "size", "pooling", "precision")}
-    offline = options.pop("offline")
-    dataset = load_dataset(source, options, reporter, offline=offline)
-    backbone = load_backbone_as_asked(backbone_asked, reporter, offline=offline)
+    dataset, backbone = load_dataset_and_backbone(source, options, reporter)
     found = check_dataset(dataset, backbone, device=device, reporter=reporter)  # type: ignore[arg-type]
     if out is not None:
-        from topwork.files import atomic_file
+        from topwork.files import write_text
 
-        with atomic_file(out) as file:
-            file.write(found.as_csv().encode("utf-8", "replace"))
+        write_text(out, found.as_csv())
     if as_json:
         click.echo(json.dumps({**found.summary(), "findings": found.findings()}, indent=2, ensure_ascii=False))
     else:

@@ -37,7 +37,7 @@ def explain(run: str, image: Path, class_name: str | None, out: Path, device: st
     from topwork.classifier.explanation import explain as explain_image
     from topwork.classifier.saving import load_classifier
     from topwork.errors import BadImageError
-    from topwork.files import atomic_file, printable
+    from topwork.files import printable, write_text
     from topwork.report.explanation import explanation_html
     from topwork.runs.neighbours import nearest_training_images
 
@@ -48,8 +48,7 @@ def explain(run: str, image: Path, class_name: str | None, out: Path, device: st
     except OSError as error:
         raise BadImageError(shown, error.strerror or str(error)) from error
     neighbours = nearest_training_images(Path(run), classifier, found.features)
-    with atomic_file(out) as file:
-        file.write(explanation_html(found, shown, neighbours).encode("utf-8", "replace"))
+    write_text(out, explanation_html(found, shown, neighbours))
     click.echo(f"{shown}: {found.class_name}, {100 * found.probability:.1f} %")
     click.echo(f"What speaks for it, by {found.method}: {printable(str(out))}")
     click.echo(_neighbours_text(neighbours))

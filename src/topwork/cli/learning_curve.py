@@ -12,8 +12,7 @@ from topwork.cli.options import (
     backbone_options,
     data_options,
     device_option,
-    load_backbone_as_asked,
-    load_dataset,
+    load_dataset_and_backbone,
     output_options,
     reporter_for,
 )
@@ -47,10 +46,7 @@ def learning_curve(
     from topwork.evaluation.learning_curve import learning_curve_of
 
     reporter = reporter_for(quiet)
-    backbone_asked = {name: options.pop(name) for name in ("backbone", "weights", "size", "pooling", "precision")}
-    offline = options.pop("offline")
-    dataset = load_dataset(source, options, reporter, offline=offline)
-    backbone = load_backbone_as_asked(backbone_asked, reporter, offline=offline)
+    dataset, backbone = load_dataset_and_backbone(source, options, reporter)
     curve = learning_curve_of(
         dataset,
         backbone,
@@ -60,11 +56,10 @@ def learning_curve(
         reporter=reporter,
     )
     if out is not None:
-        from topwork.files import atomic_file
+        from topwork.files import write_text
         from topwork.report.curve import curve_html
 
-        with atomic_file(out) as file:
-            file.write(curve_html(curve, backbone, dataset.origin).encode("utf-8", "replace"))
+        write_text(out, curve_html(curve, backbone, dataset.origin))
     click.echo(json.dumps(curve.as_dict(), indent=2) if as_json else _as_text(curve, out))
 
 

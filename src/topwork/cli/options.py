@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+_DATA_OPTIONS = ("image_column", "label_column", "split_column", "group_column", "ignore_classes")
+
+
 def data_options(function: Function) -> Function:
     """How to read the images: columns of a table, classes to leave out."""
     options = (
@@ -81,12 +84,14 @@ def backbone_options(function: Function) -> Function:
     return function
 
 
-def load_backbone_as_asked(
-    options: dict[str, Any], reporter: Reporter, *, offline: bool = False, seed: int = 0
-) -> Backbone:
-    """The backbone that `backbone_options` name; tells `reporter` which it is."""
+def load_dataset_and_backbone(
+    source: str, options: dict[str, Any], reporter: Reporter, *, seed: int = 0
+) -> tuple[ImageDataset, Backbone]:
+    """The images in `source` by `data_options`, and the backbone by `backbone_options`; tells `reporter` which."""
     from topwork.backbones.backbone import load_backbone
 
+    data = {name: options[name] for name in _DATA_OPTIONS}
+    dataset = load_dataset(source, data, reporter, offline=options["offline"])
     backbone = load_backbone(
         options["backbone"],
         weights=options["weights"],
@@ -94,13 +99,13 @@ def load_backbone_as_asked(
         pooling=options["pooling"],
         precision=options["precision"],
         seed=seed,
-        offline=offline,
+        offline=options["offline"],
         reporter=reporter,
     )
     reporter.note(
         f"Backbone {backbone.name}, {backbone.size}×{backbone.size} pixels, weights {backbone.weights.origin}"
     )
-    return backbone
+    return dataset, backbone
 
 
 def device_option(function: Function) -> Function:

@@ -13,8 +13,7 @@ from topwork.cli.options import (
     backbone_options,
     data_options,
     device_option,
-    load_backbone_as_asked,
-    load_dataset,
+    load_dataset_and_backbone,
     output_options,
     reporter_for,
 )
@@ -96,10 +95,7 @@ def train(source: str, **options: Any) -> None:
     from topwork.files import printable
     from topwork.runs.run import train as train_run
 
-    data = {name: options[name] for name in ("image_column", "label_column", "split_column", "group_column")}
-    data["ignore_classes"] = options["ignore_classes"]
-    dataset = load_dataset(source, data, reporter, offline=options["offline"])
-    backbone = load_backbone_as_asked(options, reporter, offline=options["offline"], seed=options["seed"])
+    dataset, backbone = load_dataset_and_backbone(source, options, reporter, seed=options["seed"])
     finished = train_run(
         dataset.split(test=options["test_fraction"], validation=options["validation_fraction"]),
         backbone,

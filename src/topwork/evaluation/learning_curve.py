@@ -21,13 +21,11 @@ from topwork.errors import DataError
 from topwork.evaluation.intervals import Interval
 from topwork.features.extraction import extract_features
 from topwork.progress import Reporter
-from topwork.tops.linear import LinearTop
+from topwork.tops.linear import COARSE_L2_VALUES, COARSE_TOLERANCE, LinearTop
 from topwork.types import FloatArray, IntArray
 
 AHEAD = (2, 4)
 """How many times the images that there are the curve is drawn on to."""
-_L2_VALUES = (1.0, 0.1, 0.01, 1e-3, 1e-4)
-_TOLERANCE = 1e-3
 _SIZES = 7
 _REFITS = 200
 _FEWEST_OF_A_CLASS = 3
@@ -115,7 +113,7 @@ def learning_curve(
             fits = []
             for draw in draws:
                 part = _draw(y, n, np.random.default_rng((seed, n, draw)))
-                top = LinearTop(_L2_VALUES, tol=_TOLERANCE, seed=seed).fit(X[part], y[part])
+                top = LinearTop(COARSE_L2_VALUES, tol=COARSE_TOLERANCE, seed=seed).fit(X[part], y[part])
                 fits.append(float(np.mean(top.predict(X_test) == y_test)))
                 task.advance()
             measured.append(np.array(fits))

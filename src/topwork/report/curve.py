@@ -15,6 +15,7 @@ def curve_html(curve: LearningCurve, backbone: Backbone, origin: str) -> str:
     rows += [{**row, "expected": True} for row in facts["expected"]]
     return render(
         "curve.html",
+        title=f"{origin}: learning curve",
         origin=origin,
         backbone=backbone,
         advice=unbroken(curve.advice),

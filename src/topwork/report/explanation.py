@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,9 +9,11 @@ from PIL import Image
 
 from topwork.classifier.explanation import Explanation
 from topwork.report.page import render
+from topwork.report.pictures import data_address
 from topwork.types import FloatArray, ImageArray
 
 _SIDE = 448
+_QUALITY = 85
 
 
 def explanation_html(found: Explanation, name: str, neighbours: Sequence[object]) -> str:
@@ -27,10 +27,11 @@ def explanation_html(found: Explanation, name: str, neighbours: Sequence[object]
     plain = np.asarray(Image.fromarray(found.image).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC))
     return render(
         "explanation.html",
+        title=f"{name}: {found.class_name}",
         name=name,
         found=found,
-        plain=_address(plain),
-        heated=_address(_heated(plain, found.heat)),
+        plain=data_address(plain, _QUALITY),
+        heated=data_address(_heated(plain, found.heat), _QUALITY),
         neighbours=neighbours,
     )
 
@@ -46,9 +47,3 @@ def _heated(plain: ImageArray, heat: FloatArray) -> ImageArray:
     colour = np.where(strength > 0, (255.0, 120.0, 0.0), (0.0, 90.0, 255.0))
     share = 0.65 * np.abs(strength)
     return np.asarray(np.clip(grey * (1 - share) + colour * share, 0, 255).astype(np.uint8))
-
-
-def _address(pixels: ImageArray) -> str:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     import jinja2
 
 
-def render(template: str, **values: Any) -> str:
-    """A page from a template of this package; every value is escaped but those the template calls safe."""
-    return _template(template).render(style=_text("style.css"), **values)
+def render(template: str, *, title: str, **values: Any) -> str:
+    """A page whose body is a template of this package; every value is escaped but those the template calls safe."""
+    body = _template(template).render(**values) + "\n"
+    return _template("page.html").render(title=title, style=_text("style.css"), body=body) + "\n"
 
 
 def unbroken(text: str) -> str:

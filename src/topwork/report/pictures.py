@@ -14,7 +14,7 @@ from topwork.classifier.predictions import Predictions
 from topwork.data.dataset import ImageDataset
 from topwork.data.decoding import quiet_pillow, read_square
 from topwork.errors import BadImageError
-from topwork.types import IntArray
+from topwork.types import ImageArray, IntArray
 
 _SIDE = 112
 _QUALITY = 80
@@ -106,7 +106,12 @@ def pictures_of(dataset: ImageDataset, indices: IntArray) -> list[str]:
                 pixels = read_square(payload, _SIDE, dataset.source.name(int(row)))
             except BadImageError:
                 continue
-            file = io.BytesIO()
-            Image.fromarray(pixels).save(file, "JPEG", quality=_QUALITY)
-            result[place] = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+            result[place] = data_address(pixels, _QUALITY)
     return result
+
+
+def data_address(pixels: ImageArray, quality: int) -> str:
+    """`(h, w, 3)` uint8 as a JPEG inside a `data:` address; `quality` is Pillow's, 1 to 95."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

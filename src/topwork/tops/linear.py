@@ -24,6 +24,10 @@ from topwork.types import FloatArray, IntArray
 L2_VALUES = tuple(float(f"{value:.3e}") for value in np.logspace(5, -6, 45))
 """45 values from 1e5 to 1e-6, the sweep of Kornblith, Shlens, Le (2019, arXiv 1805.08974), strongest first."""
 
+COARSE_L2_VALUES = (1.0, 0.1, 0.01, 1e-3, 1e-4)
+COARSE_TOLERANCE = 1e-3
+"""For checks and learning curves, which fit many tops and want an order or a mean, not the last tenth of a point."""
+
 _WORSE_IN_A_ROW = 4
 _WORTH_THREADS = 20_000_000
 """Numbers in X below which BLAS threads cost more than they bring; beside other programs they cost ten times more."""

@@ -66,10 +66,9 @@ class Novelty:
 
     def fits(self, n_features: int) -> bool:
         """Whether its arrays belong together, and to features of this width."""
-        vectors = self.mean.shape == self.scale.shape == (n_features,) and self.centre.shape == self.spread.shape == (
-            2,
-        )
-        return vectors and self.references.ndim == 2 and self.references.shape[1] == n_features
+        for_features = self.mean.shape == self.scale.shape == (n_features,)
+        for_signs = self.centre.shape == self.spread.shape == (2,)
+        return for_features and for_signs and self.references.ndim == 2 and self.references.shape[1] == n_features
 
     def tensors(self) -> dict[str, NDArray[np.floating]]:
         """The arrays by name, as `from_tensors` takes them."""
