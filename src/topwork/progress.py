@@ -107,7 +107,8 @@ class _LineTask(Task):
         return (self.done - self.first) / max(now - self.began, 1e-9)
 
     def _state(self, now: float) -> str:
-        return f"{self.title}: {self.done:,}/{self.total:,} {self.unit}, {self._rate(now):,.0f}/s"
+        rate = self._rate(now)
+        return f"{self.title}: {self.done:,}/{self.total:,} {self.unit}, {rate:,.{0 if rate >= 10 else 1}f}/s"
 
 
 class BarReporter(LineReporter):

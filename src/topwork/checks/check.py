@@ -13,14 +13,15 @@ import numpy as np
 from topwork.backbones.backbone import Backbone
 from topwork.backbones.engines import Device
 from topwork.checks.copies import Copies, find_copies
-from topwork.checks.labels import FOLDS, LabelDoubts, find_label_doubts, out_of_sample_probabilities
+from topwork.checks.labels import LabelDoubts, find_label_doubts
 from topwork.data.dataset import ImageDataset
 from topwork.data.decoding import picture_size, quiet_pillow
-from topwork.data.splits import TEST
+from topwork.data.splits import TEST, deal_folds, find_units
 from topwork.errors import DataError
 from topwork.features.extraction import Features, extract_features
 from topwork.features.pipeline import BadImage
 from topwork.progress import Reporter
+from topwork.tops.cross_validation import FOLDS, out_of_sample_probabilities
 from topwork.types import FloatArray, IntArray
 
 IMBALANCE = 10
@@ -185,7 +186,7 @@ def check_dataset(
     with reporter.task("Checking the data", 3, "steps") as task:
         copies = find_copies(dataset, indices, near_too=len(dataset) <= MOST_FOR_NEAR_COPIES, reporter=reporter)
         task.advance()
-        doubts = _doubts(features.values, labels, indices, seed)
+        doubts = _doubts(dataset, features, seed)
         task.advance()
         strange = indices[_strange(features.values)]
         task.advance()
@@ -205,15 +206,19 @@ def check_dataset(
     )
 
 
-def _doubts(features: FloatArray, labels: IntArray, indices: IntArray, seed: int) -> LabelDoubts:
-    """Doubts about the labels of classes with enough images for cross-validation."""
-    enough = np.flatnonzero(np.bincount(labels)[labels] >= FOLDS)
-    known, codes = np.unique(labels[enough], return_inverse=True)
-    if len(enough) < _FEWEST_FOR_LABELS or len(known) < 2:
+def _doubts(dataset: ImageDataset, features: Features, seed: int) -> LabelDoubts:
+    """Doubts about the labels of classes with enough images for cross-validation; of equal images, of the first."""
+    rows = np.sort(np.unique(dataset.digests[features.indices], return_index=True)[1])
+    labels = dataset.labels[features.indices[rows]]
+    rows = rows[np.bincount(labels)[labels] >= FOLDS]
+    images = dataset.select(features.indices[rows])
+    known, codes = np.unique(images.labels, return_inverse=True)
+    if len(rows) < _FEWEST_FOR_LABELS or len(known) < 2:
         return LabelDoubts(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-    probabilities = out_of_sample_probabilities(features[enough], codes, seed=seed)
+    folds = deal_folds(codes, find_units(images.digests, images.groups), FOLDS)
+    probabilities = out_of_sample_probabilities(features.values[rows], codes, folds, seed=seed)
     found = find_label_doubts(codes, probabilities)
-    return LabelDoubts(indices[enough[found.indices]], known[found.suggested], found.probability)
+    return LabelDoubts(features.indices[rows[found.indices]], known[found.suggested], found.probability)
 
 
 def _strange(features: FloatArray) -> IntArray:

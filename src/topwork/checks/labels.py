@@ -16,15 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from topwork.tops.calibration import fit_temperature, with_temperature
-from topwork.tops.linear import COARSE_L2_VALUES, COARSE_TOLERANCE, LinearTop
 from topwork.types import FloatArray, IntArray
 
-FOLDS = 5
 _EXCESS = 0.5
 _DEVIATIONS = 4.0
 """The excess must be more than so many standard deviations of what was expected (Poisson)."""
-_LEAST = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,24 +36,6 @@ class LabelDoubts:
     indices: IntArray
     suggested: IntArray
     probability: FloatArray
-
-
-def out_of_sample_probabilities(features: FloatArray, labels: IntArray, *, seed: int = 0) -> FloatArray:
-    """`(N, K)` calibrated probabilities of each image by a top fitted on the other folds; `labels` are 0..K-1.
-
-    A class of fewer images than folds is in some folds not known; its images then get a probability of 0 for it.
-    """
-    from sklearn.model_selection import StratifiedKFold
-
-    probabilities = np.zeros((len(labels), int(labels.max()) + 1))
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    l2: float | tuple[float, ...] = COARSE_L2_VALUES
-    for train, held_out in folds.split(features, labels):
-        top = LinearTop(l2, tol=COARSE_TOLERANCE, seed=seed).fit(features[train], labels[train])
-        l2 = top.l2_  # chosen once: the folds differ little, and the sweep costs most
-        probabilities[held_out[:, None], top.classes_[None]] = top.predict_proba(features[held_out])
-    logits = np.log(np.maximum(probabilities, _LEAST))
-    return with_temperature(np.exp(logits), fit_temperature(logits, labels))
 
 
 def find_label_doubts(labels: IntArray, probabilities: FloatArray) -> LabelDoubts:

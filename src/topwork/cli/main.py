@@ -10,6 +10,7 @@ import click
 from topwork.cli.backbones import backbones
 from topwork.cli.cache import cache
 from topwork.cli.check import check
+from topwork.cli.compare import compare
 from topwork.cli.evaluate import evaluate
 from topwork.cli.explain import explain
 from topwork.cli.learning_curve import learning_curve
@@ -32,7 +33,7 @@ def main() -> None:
     """Put a new top on a proven network: train, test and use an image classifier on frozen features."""
 
 
-for _command in (train, predict, evaluate, explain, check, learning_curve, backbones, cache):
+for _command in (train, predict, evaluate, explain, check, learning_curve, compare, backbones, cache):
     main.add_command(_command)
 
 

@@ -92,6 +92,29 @@ def assign_sides(
     return sides[units.of_image]
 
 
+def deal_folds(labels: IntArray, units: Units, n_folds: int) -> IntArray:
+    """The fold of each image, `(N,)` in 0..n_folds-1: units stay together, every class is spread evenly.
+
+    Args:
+        labels: `(N,)`, integers in 0..K-1.
+        units: as from `find_units`.
+        n_folds: two at least.
+    """
+    label_of_unit = np.zeros(len(units.place), np.int64)
+    label_of_unit[units.of_image[::-1]] = labels[::-1]  # of its first image
+    folds = np.empty(len(units.place), np.int64)
+    folds[np.lexsort((units.place, label_of_unit))] = np.arange(len(units.place)) % n_folds
+    return folds[units.of_image]
+
+
+def growing_sample(labels: IntArray, units: Units) -> IntArray:
+    """`(N,)`, the order in which images join a sample that grows: at any length, each class is there in proportion."""
+    order = np.lexsort((units.place[units.of_image], labels))
+    n_of_class = np.bincount(labels)
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(n_of_class) - n_of_class, n_of_class)
+    return order[np.argsort((rank + 0.5) / n_of_class[labels[order]], kind="stable")]
+
+
 def _places(keys: NDArray[np.bytes_]) -> NDArray[np.float64]:
     """A uniform draw in [0, 1) for each key; its own hash, so that keys need not look random."""
     import hashlib

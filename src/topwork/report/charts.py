@@ -31,8 +31,20 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Point:
+    """One named point of a chart, with the ends of its vertical interval."""
+
+    name: str
+    x: float
+    y: float
+    low: float
+    high: float
+    style: str
+
+
+@dataclass(frozen=True)
 class Chart:
-    """Lines over two axes.
+    """Lines and points over two axes.
 
     Attributes:
         title: what the chart shows, in a sentence, for those who can't see it.
@@ -44,6 +56,7 @@ class Chart:
         y_range: of the vertical axis, likewise.
         percent: which axes ('x', 'y') hold shares, to be shown as per cent.
         marker: an x to mark with a vertical line, such as the best epoch.
+        points: named points, over the lines.
     """
 
     title: str
@@ -55,11 +68,14 @@ class Chart:
     y_range: tuple[float, float] | None = None
     percent: str = ""
     marker: float | None = None
+    points: Sequence[Point] = ()
 
     def svg(self) -> str:
         """The chart as an `<svg>` element."""
-        x_ends = self.x_range or _ends([x for line in self.lines for x in line.x], log=self.log_x)
-        y_ends = self.y_range or _ends([y for line in self.lines for y in line.y])
+        x_ends = self.x_range or _ends(
+            [x for line in self.lines for x in line.x] + [point.x for point in self.points], log=self.log_x
+        )
+        y_ends = self.y_range or _ends([y for line in self.lines for y in line.y] + _reach(self.points))
         place_x = _scale(x_ends, _LEFT, _WIDTH - _RIGHT, log=self.log_x)
         place_y = _scale(y_ends, _HEIGHT - _BOTTOM, _TOP, log=False)
         parts = [
@@ -76,7 +92,21 @@ class Chart:
             parts.append(f'<polyline class="{line.style}" points="{path}"/>')
             if line.marks:
                 parts += [f'<circle class="{line.style}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>' for x, y in points]
+        parts += self._points(place_x, place_y)
         return "\n".join([*parts, *self._legend(), "</svg>"])
+
+    def _points(self, place_x: Callable[[float], float], place_y: Callable[[float], float]) -> list[str]:
+        parts, labels = [], _Labels()
+        for point in self.points:
+            labels.keep_off(place_x(point.x), place_y(point.y))
+        for point in sorted(self.points, key=lambda point: -point.y):
+            x, y = place_x(point.x), place_y(point.y)
+            ends = f'y1="{place_y(point.low):.1f}" y2="{place_y(point.high):.1f}"'
+            parts.append(f'<line class="{point.style}" x1="{x:.1f}" x2="{x:.1f}" {ends}/>')
+            parts.append(f'<circle class="{point.style}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>')
+            left, baseline = labels.place(x, y, point.name)
+            parts.append(f'<text x="{left:.1f}" y="{baseline:.1f}">{escape(point.name)}</text>')
+        return parts
 
     def _axes(
         self,
@@ -115,6 +145,38 @@ class Chart:
         return parts
 
 
+class _Labels:
+    """Where names of points go: beside their point, on the side with room, off other names and points."""
+
+    def __init__(self) -> None:
+        self._taken: list[tuple[float, float, float, float]] = []
+
+    def keep_off(self, x: float, y: float) -> None:
+        self._taken.append((x - 5, y - 5, x + 5, y + 5))
+
+    def place(self, x: float, y: float, name: str) -> tuple[float, float]:
+        """The left end and the baseline of the name of the point at (x, y)."""
+        width = _LETTER * len(name)
+        for rise in (0, 14, -14, 28, -28, 42, -42, 56, -56):
+            for left in (x + 8, x - 8 - width):
+                box = (left, y - 6 - rise, left + width, y + 6 - rise)
+                inside = (
+                    left >= _LEFT and left + width <= _WIDTH and box[1] >= _TOP - 10 and box[3] <= _HEIGHT - _BOTTOM
+                )
+                if inside and not any(_overlap(box, other) for other in self._taken):
+                    self._taken.append(box)
+                    return left, y + 4 - rise
+        return x + 8, y + 4
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _reach(points: Sequence[Point]) -> list[float]:
+    return [end for point in points for end in (point.low, point.high)]
+
+
 def _ends(values: Sequence[float], *, log: bool = False) -> tuple[float, float]:
     low, high = min(values), max(values)
     if high > low:
@@ -144,7 +206,11 @@ def _ticks(ends: tuple[float, float]) -> list[float]:
 def _decades(ends: tuple[float, float]) -> list[float]:
     first, last = math.ceil(math.log10(ends[0]) - 1e-9), math.floor(math.log10(ends[1]) + 1e-9)
     every = max(1, (last - first) // 6)
-    return [10.0**i for i in range(first, last + 1, every)]
+    decades = [10.0**i for i in range(first, last + 1, every)]
+    if len(decades) > 1:
+        return decades
+    low, high = ends[0] * (1 - 1e-9), ends[1] * (1 + 1e-9)
+    return [v for i in range(first - 1, last + 1) for f in (1, 2, 5) if low <= (v := f * 10.0**i) <= high]
 
 
 def _label(value: float, percent: bool) -> str:
