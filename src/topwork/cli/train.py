@@ -80,6 +80,8 @@ _LAYER_OPTIONS = ("dropout", "learning_rate", "batch_size", "epochs", "patience"
     help="Skip and list images that can't be read, or stop at the first.",
 )
 @click.option("--no-check", is_flag=True, help="Don't look for copies, wrong labels and strange images.")
+@click.option("--mlflow", is_flag=True, help="Log the run to MLflow too; MLFLOW_TRACKING_URI says where.")
+@click.option("--tensorboard", is_flag=True, help="Log the run for TensorBoard too, in its folder.")
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="The run folder.  [default: runs/NAME-1, -2, …]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all that is random.")
 @device_option
@@ -94,6 +96,7 @@ def train(source: str, **options: Any) -> None:
     reporter = reporter_for(options["quiet"])
     from topwork.files import printable
     from topwork.runs.run import train as train_run
+    from topwork.runs.trackers import TRACKERS
 
     dataset, backbone = load_dataset_and_backbone(source, options, reporter, seed=options["seed"])
     finished = train_run(
@@ -105,6 +108,7 @@ def train(source: str, **options: Any) -> None:
         on_bad_image=options["on_bad_image"],
         device=options["device"],
         check=not options["no_check"],
+        trackers=[name for name in TRACKERS if options[name]],
         command=printable(shlex.join(["topwork", *sys.argv[1:]])),
         reporter=reporter,
     )

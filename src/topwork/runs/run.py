@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from topwork.evaluation.metrics import Evaluation, evaluate_probabilities
 from topwork.files import printable, storage_errors
 from topwork.progress import Reporter, console_reporter
 from topwork.runs.folder import RunFacts, training_images, write_run_folder
+from topwork.runs.trackers import require_trackers, track
 from topwork.types import IntArray, OnBadImage
 
 FEW = 10
@@ -64,6 +66,7 @@ def train(
     on_bad_image: OnBadImage = "skip",
     device: Device = "auto",
     check: bool = True,
+    trackers: Sequence[str] = (),
     command: str = "",
     reporter: Reporter | None = None,
 ) -> Run:
@@ -78,6 +81,7 @@ def train(
         on_bad_image: 'skip' or 'stop'.
         device: 'cpu', 'gpu' or 'auto'.
         check: whether to look for copies, wrong labels and strange images.
+        trackers: 'mlflow', 'tensorboard': where else to log the run; each is an extra of the same name.
         command: what the user typed, for the record.
         reporter: hears of progress; None shows it on standard error.
 
@@ -85,6 +89,7 @@ def train(
         TopworkError: see `fit_classifier`; or the run folder exists, or can't be written.
     """
     reporter = reporter or console_reporter()
+    require_trackers(trackers)
     _require_new_folder(out)
     began = time.perf_counter()
     dataset.read_digests(reporter)
@@ -103,6 +108,7 @@ def train(
     facts = RunFacts(command=command, seed=seed, seconds=time.perf_counter() - began)
     folder = _free_folder(dataset, out)
     write_run_folder(folder, classifier, training, test, validation, predictions, found, facts)
+    track(folder, trackers, reporter)
     return Run(folder, classifier, training, test, validation, found)
 
 
@@ -198,6 +204,11 @@ def _warn_of_few(dataset: ImageDataset, reporter: Reporter) -> None:
             f"only {n} images for validation: when to stop, or which L2 to take, is little better than guessed. "
             "More images help most."
         )
+    tested = np.bincount(dataset.labels[dataset.sides == TEST], minlength=len(dataset.class_names))
+    untested = [repr(name) for name, n in zip(dataset.class_names, tested, strict=True) if n == 0]
+    if untested:
+        shown = ", ".join(untested[:5]) + (f" and {len(untested) - 5:,} more" if len(untested) > 5 else "")
+        reporter.warning(f"there is no test image of {shown}: how well that is recognised is not measured.")
 
 
 def _evaluate_side(classifier: ImageClassifier, training: Training, side: str) -> tuple[Evaluation, Predictions]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -89,7 +90,11 @@ class DenseTop(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         if (X_val is None) != (y_val is None):
             raise ShapeError("Expected both X_val and y_val, or neither.")
         X, y = validate_data(self, X, y, dtype=np.float32, ensure_min_samples=2)
-        check_classification_targets(y)
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "The number of unique classes"
+            )  # few images of many classes are our trade
+            check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise DataError(
