@@ -17,6 +17,9 @@ from topwork.backbones.starter import build_starter
 from topwork.errors import WeightsError
 from topwork.types import ImageArray, Pooling
 
+_REFUSE_CHANNELS_FIRST = ("DenseNet", "NASNet")
+"""What Keras builds channels last only, though nothing in these networks minds: they are moved layer by layer."""
+
 NETWORK_VERSION = 1
 """Counts up when what is built here gives other features; part of every feature's key."""
 
@@ -43,19 +46,42 @@ def build_base(spec: NetworkSpec, weights: str | None = None) -> Any:
         spec: which network; its pooling is the builder's own, since some (ConvNeXt) normalise after pooling.
         weights: a `.h5` or `.weights.h5` file in Keras's format; None leaves the weights random.
     """
-    from keras import applications
+    import keras
 
-    network = getattr(applications, spec.keras_name) if spec.keras_name else build_starter
+    network = getattr(keras.applications, spec.keras_name) if spec.keras_name else build_starter
+    moves = spec.channels_first and spec.keras_name.startswith(_REFUSE_CHANNELS_FIRST)
+    if moves:
+        keras.config.set_image_data_format("channels_last")
     # always of a fixed size: with an open one, NASNet is another network
-    shape = (3, spec.size, spec.size) if spec.channels_first else (spec.size, spec.size, 3)
+    shape = (3, spec.size, spec.size) if spec.channels_first and not moves else (spec.size, spec.size, 3)
     base = network(
         include_top=False,
         weights=weights,
         input_shape=shape,
         pooling=None if spec.pooling == "flatten" else spec.pooling,
     )
+    base = _channels_first(base) if moves else base
     base.trainable = False
     return base
+
+
+def _channels_first(base: Any) -> Any:
+    """The same layers and weights over maps laid out `(B, C, h, w)`."""
+    import keras
+
+    def moved(layer: Any) -> Any:
+        config = layer.get_config()
+        if "data_format" in config:
+            config["data_format"] = "channels_first"
+        if config.get("axis") in (-1, 3):
+            config["axis"] = 1
+        return type(layer).from_config(config)
+
+    _, height, width, channels = base.input_shape
+    keras.config.set_image_data_format("channels_first")
+    clone = keras.models.clone_model(base, input_tensors=keras.Input((channels, height, width)), clone_function=moved)
+    clone.set_weights(base.get_weights())
+    return clone
 
 
 def build_network(spec: NetworkSpec, base: Any) -> Any:
