@@ -9,24 +9,16 @@ features are kept. Expected: the truth lies in the interval in 16 or more of 18 
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 
 import topwork as tw
+from common import images_and_backbone
 from topwork.evaluation.learning_curve import learning_curve
 from topwork.tops.linear import COARSE_L2_VALUES, COARSE_TOLERANCE
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", required=True, help="CIFAR-10 as a table: image, label, split")
-    parser.add_argument("--backbone", default="starter")
-    parser.add_argument("--weights")
-    parser.add_argument("--size", type=int)
-    arguments = parser.parse_args()
-    dataset = tw.ImageDataset.load(arguments.images)
-    backbone = tw.load_backbone(arguments.backbone, weights=arguments.weights, size=arguments.size)
+    dataset, backbone = images_and_backbone(__doc__)
     X, y = tw.extract_features(dataset, backbone).values, dataset.labels
     test = np.asarray(dataset.sides) == "test"
     right, cases = 0, 0

@@ -10,13 +10,13 @@ starter: labels 80 % precision and 55 % recall or better; copies 95 % recall or 
 
 from __future__ import annotations
 
-import argparse
 import io
 
 import numpy as np
 from PIL import Image
 
 import topwork as tw
+from common import images_and_backbone
 
 N, TURNED, COPIED = 20_000, 0.02, 0.01
 KINDS = ("re-encoded", "shrunk to 24 px", "mirrored", "enlarged to 48 px, mirrored")
@@ -33,14 +33,8 @@ def altered(content: bytes, kind: int) -> bytes:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", required=True, help="CIFAR-10 as a table: image, label")
-    parser.add_argument("--backbone", default="starter")
-    parser.add_argument("--weights")
-    parser.add_argument("--size", type=int)
-    arguments = parser.parse_args()
+    whole, backbone = images_and_backbone(__doc__)
     random = np.random.default_rng(0)
-    whole = tw.ImageDataset.load(arguments.images)
     part = whole.select(np.sort(random.choice(len(whole), N, replace=False)))
     images, labels = list(part.source.payloads(part.rows)), part.labels.copy()
 
@@ -51,7 +45,6 @@ def main() -> None:
     labels = np.concatenate([labels, labels[copied]])
 
     dataset = tw.ImageDataset.from_arrays(images, labels, class_names=whole.class_names)
-    backbone = tw.load_backbone(arguments.backbone, weights=arguments.weights, size=arguments.size)
     found = tw.check_dataset(dataset, backbone)
 
     named = set(found.doubts.indices.tolist())

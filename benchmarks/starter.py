@@ -12,7 +12,6 @@ Digits: the test side of Topwork's own split.
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 import time
@@ -22,6 +21,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 import topwork as tw
+from common import arguments
 from topwork.tops.base import DenseTop
 
 DRAWS = 3
@@ -79,15 +79,15 @@ def images_per_second(dataset: tw.ImageDataset, backbone: tw.Backbone) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--images", required=True, help="CIFAR-10 as a table: image, label, split")
     parser.add_argument("--mobilenet", required=True, help="MobileNetV2's ImageNet weights, without its top")
-    arguments = parser.parse_args()
-    images, digits = tw.ImageDataset.load(arguments.images), tw.ImageDataset.from_name("digits")
+    given = parser.parse_args()
+    images, digits = tw.ImageDataset.load(given.images), tw.ImageDataset.from_name("digits")
     backbones = {
         "starter, 64 px": tw.load_backbone("starter"),
-        "MobileNetV2, 64 px": tw.load_backbone("mobilenet_v2", weights=arguments.mobilenet, size=64),
-        "MobileNetV2, 224 px": tw.load_backbone("mobilenet_v2", weights=arguments.mobilenet),
+        "MobileNetV2, 64 px": tw.load_backbone("mobilenet_v2", weights=given.mobilenet, size=64),
+        "MobileNetV2, 224 px": tw.load_backbone("mobilenet_v2", weights=given.mobilenet),
         "starter's shape, random weights, 64 px": tw.load_backbone("starter", weights="random"),
     }
     print(

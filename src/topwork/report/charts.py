@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 
 _WIDTH, _HEIGHT = 560, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 68, 14, 30, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 68, 30, 30, 46
 _LETTER = 7.2  # about the width of one, in the page's 13 pixels
 
 

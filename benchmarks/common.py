@@ -1,0 +1,36 @@
+"""What the benchmarks share: their arguments, and how a time is taken."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import topwork as tw
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """A parser that shows a benchmark's first lines as its help."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def images_and_backbone(description: str | None) -> tuple[tw.ImageDataset, tw.Backbone]:
+    """The data set and the frozen network that the user named."""
+    parser = arguments(description)
+    parser.add_argument("--images", required=True, help="CIFAR-10 as a table: image, label, split")
+    parser.add_argument("--backbone", default="starter")
+    parser.add_argument("--weights")
+    parser.add_argument("--size", type=int)
+    given = parser.parse_args()
+    return tw.ImageDataset.load(given.images), tw.load_backbone(given.backbone, weights=given.weights, size=given.size)
+
+
+def seconds(work: Callable[[], Any], *, repeats: int = 1) -> float:
+    """The shortest time that `work` took of so many: others on the machine only ever make it longer."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times)
