@@ -32,7 +32,7 @@ def main(run: str, comparison: str) -> None:
                 page.goto(path.resolve().as_uri())
                 page.add_style_tag(content=WITHOUT_PICTURES)
                 picture = Image.open(io.BytesIO(page.screenshot(full_page=True)))
-                picture.quantize(64).save(IMAGES / f"{name}-{view}.png", optimize=True)
+                picture.quantize(256).save(IMAGES / f"{name}-{view}.png", optimize=True)
                 page.close()
         browser.close()
 

@@ -345,11 +345,11 @@ def _next_sample(n: int, racers: list[_Racer], images: _Images, clock: _Clock) -
     else:
         return None
     running = [racer for racer in racers if not racer.dropped_for]
-    fewest = 1.2 * n if n else min(wanted, _FEWEST)
+    fewest = min(wanted, int(1.2 * n) + 1 if n else _FEWEST)
     while sum(racer.seconds_for(wanted) for racer in running) > clock.left:
         if wanted <= fewest:
             return None if n else wanted
-        wanted = round(max(fewest, 0.8 * wanted))
+        wanted = max(fewest, int(0.8 * wanted))
     return wanted
 
 

@@ -102,7 +102,9 @@ class Chart:
         for point in sorted(self.points, key=lambda point: -point.y):
             x, y = place_x(point.x), place_y(point.y)
             ends = f'y1="{place_y(point.low):.1f}" y2="{place_y(point.high):.1f}"'
-            parts.append(f'<line class="{point.style}" x1="{x:.1f}" x2="{x:.1f}" {ends}/>')
+            parts.append(
+                f'<line class="{point.style}" x1="{x:.1f}" x2="{x:.1f}" {ends} style="stroke-dasharray: none"/>'
+            )
             parts.append(f'<circle class="{point.style}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>')
             left, baseline = labels.place(x, y, point.name)
             parts.append(f'<text x="{left:.1f}" y="{baseline:.1f}">{escape(point.name)}</text>')
