@@ -1,10 +1,13 @@
-"""What the benchmarks share: their arguments, and how a time is taken."""
+"""What the benchmarks share: their arguments, how a time is taken, and how rivals are run."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import topwork as tw
@@ -34,3 +37,20 @@ def seconds(work: Callable[[], Any], *, repeats: int = 1) -> float:
         work()
         times.append(time.perf_counter() - began)
     return min(times)
+
+
+def rival(python: str | None, backend: str, *what: object) -> float | None:
+    """What `rivals.py` measures on a Keras backend, in the environment of `python`; None where it can't."""
+    if python is None:
+        return None
+    command = [python, str(Path(__file__).with_name("rivals.py")), *map(str, what)]
+    done = subprocess.run(command, env={**os.environ, "KERAS_BACKEND": backend}, capture_output=True, text=True)
+    if done.returncode:
+        print(f"  {backend} {' '.join(map(str, what))} failed: {done.stderr.strip().splitlines()[-1:]}", flush=True)
+        return None
+    return float(done.stdout.split()[-1])
+
+
+def show(value: float | None, form: str = "{:,.1f}") -> str:
+    """A cell of a table; a dash where nothing was measured."""
+    return "–" if value is None else form.format(value)

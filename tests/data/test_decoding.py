@@ -94,6 +94,19 @@ def test_an_image_of_the_right_size_is_not_touched() -> None:
     assert np.array_equal(read_square(encoded(PHOTO, "PNG"), 64, "x"), pixels)
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_decoded_at_a_fraction_is_nearly_the_same(orientation: int) -> None:
+    large = PHOTO.resize((1024, 768), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(large, "JPEG", quality=95, exif=exif)
+    quick = read_square(data, 64, "x").astype(int)
+    whole = read_square(np.asarray(read_image(data, "x")), 64, "x")
+    assert np.abs(quick - whole).mean() < 1.5
+    assert read_image(data, "x", at_least=128).size in ((256, 192), (192, 256))
+    assert read_image(data, "x").size in ((1024, 768), (768, 1024))
+
+
 def test_resizing_golden_values() -> None:
     """The pixels that features are made of: if these change, DECODING_VERSION must count up."""
     ramp = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)

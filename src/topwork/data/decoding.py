@@ -43,8 +43,11 @@ _DECODER_ERRORS = (
 )
 """What Pillow's decoders were seen to raise on broken bytes."""
 
-DECODING_VERSION = 1
+DECODING_VERSION = 2
 """Counts up when the pixels that come out of here change; part of every feature's key."""
+
+_FINER = 2
+"""A JPEG may be decoded at a fraction of its size as long as it stays so many times finer than what is asked for."""
 
 MAX_PIXELS = 178_956_970
 """Larger pictures are refused as decompression bombs; Pillow's own limit for an error."""
@@ -73,7 +76,7 @@ def read_square(payload: Payload, size: int, name: str) -> ImageArray:
     """
     if isinstance(payload, np.ndarray) and payload.shape == (size, size, 3) and payload.dtype == np.uint8:
         return payload
-    image = read_image(payload, name)
+    image = read_image(payload, name, at_least=_FINER * size)
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
@@ -82,16 +85,17 @@ def read_square(payload: Payload, size: int, name: str) -> ImageArray:
     return np.asarray(image)
 
 
-def read_image(payload: Payload, name: str) -> Image.Image:
+def read_image(payload: Payload, name: str, *, at_least: int | None = None) -> Image.Image:
     """The whole image, upright, in 8-bit RGB.
 
-    Transparency is laid on white; 16-bit grey keeps its upper 8 bits; of an animation the first frame counts.
+    Transparency is laid on white; 16-bit grey keeps its upper 8 bits; of an animation the first frame counts. A large
+    JPEG may come at a half, a quarter or an eighth of its size, with sides of `at_least` pixels; None: never.
 
     Raises:
         BadImageError: it can't be read; `name` says which.
     """
     try:
-        return _to_rgb(_open(payload))
+        return _to_rgb(_open(payload, at_least))
     except Image.DecompressionBombError as error:
         raise BadImageError(name, f"more than {MAX_PIXELS:,} pixels; refused as a decompression bomb") from error
     except UnidentifiedImageError as error:
@@ -155,7 +159,7 @@ def as_image_array(images: NDArray[np.generic]) -> ImageArray:
     return images  # type: ignore[return-value]
 
 
-def _open(payload: Payload) -> Image.Image:
+def _open(payload: Payload, at_least: int | None) -> Image.Image:
     if isinstance(payload, Image.Image):
         return payload
     if isinstance(payload, np.ndarray):
@@ -167,6 +171,8 @@ def _open(payload: Payload) -> Image.Image:
     image = Image.open(io.BytesIO(payload), formats=_FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError
+    if at_least is not None and image.mode in ("RGB", "L"):
+        image.draft(image.mode, (at_least, at_least))  # scaled while it is decoded: many times as fast
     image.load()
     return image
 
