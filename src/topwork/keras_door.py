@@ -1,4 +1,4 @@
-"""The door to Keras in this process: settles the backend before the first import, once."""
+"""The door to Keras and JAX in this process: settles Keras's backend before the first import, once."""
 
 from __future__ import annotations
 
@@ -35,6 +35,13 @@ def import_keras() -> ModuleType:
             "Set KERAS_BACKEND=jax before the first `import keras`."
         )
     return keras  # type: ignore[no-any-return]
+
+
+def import_jax() -> ModuleType:
+    """JAX, without Keras."""
+    import jax
+
+    return jax  # type: ignore[no-any-return]
 
 
 def has_accelerator() -> bool:

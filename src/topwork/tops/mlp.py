@@ -1,19 +1,15 @@
-"""The course's top: Dense layers with dropout and a softmax, trained by Keras with early stopping."""
+"""The course's top: Dense layers with dropout and a softmax, trained with Adam and early stopping."""
 
 from __future__ import annotations
 
-import contextlib
-import random
-from collections.abc import Iterator, Sequence
-from types import ModuleType
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from topwork.errors import OptionError
-from topwork.keras_door import import_keras
 from topwork.tops.base import ClassWeight, DenseTop, OnRow
 from topwork.tops.dense_stack import DenseStack
+from topwork.tops.mlp_training import Examples, MLPTrainer
 from topwork.types import FloatArray, IntArray
 
 
@@ -68,45 +64,31 @@ class MLPTop(DenseTop):
         weights: FloatArray,
         on_row: OnRow,
     ) -> tuple[DenseStack, FloatArray]:
-        keras = import_keras()
-        with _seeded(keras, self.seed):
-            model = self._model(keras, X.shape[1], len(self.classes_))
-            model.fit(
-                X,
-                y,
-                validation_data=(X_val, y_val, weights[y_val].astype(np.float32)),
-                batch_size=self.batch_size,
-                epochs=self.epochs,
-                sample_weight=weights[y].astype(np.float32),
-                callbacks=[
-                    keras.callbacks.EarlyStopping("val_loss", patience=self.patience, restore_best_weights=True),
-                    keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: on_row(_row(epoch, logs))),
-                ],
-                verbose=0,
-            )
-        losses = np.array([row["val_loss"] for row in self.history_])
-        if not np.all(np.isfinite(losses)):
-            raise OptionError(
-                "Training diverged: its losses are no longer numbers. Use a smaller learning_rate (--learning-rate); "
-                f"it was {self.learning_rate:g}."
-            )
-        self.best_epoch_ = 1 + int(np.argmin(losses))
-        dense = [layer.get_weights() for layer in model.layers if layer.weights]
-        stack = DenseStack(tuple(kernel for kernel, _ in dense), tuple(bias for _, bias in dense))
-        return stack, stack.logits(X_val)
-
-    def _model(self, keras: ModuleType, n_features: int, n_classes: int) -> Any:
-        layers = [keras.Input((n_features,))]
-        for width in self.class_layers:
-            layers += [keras.layers.Dense(width, activation="relu"), keras.layers.Dropout(self.dropout)]
-        # the softmax is in the loss: after one in the model, Keras clips probabilities at 1e-7, and with them the loss
-        model = keras.Sequential([*layers, keras.layers.Dense(n_classes)])
-        model.compile(
-            optimizer=keras.optimizers.Adam(self.learning_rate),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            weighted_metrics=["accuracy"],
+        train, validation = Examples(X, y, weights[y]), Examples(X_val, y_val, weights[y_val])
+        trainer = MLPTrainer(
+            (X.shape[1], *self.class_layers, len(self.classes_)),
+            train,
+            validation,
+            dropout=self.dropout,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+            seed=self.seed,
         )
-        return model
+        best_loss, layers = np.inf, trainer.layers()
+        for epoch in range(1, self.epochs + 1):
+            row = trainer.run_epoch()
+            on_row({"epoch": epoch, **row})
+            if not np.isfinite(row["val_loss"]):
+                raise OptionError(
+                    "Training diverged: its losses are no longer numbers. Use a smaller learning_rate "
+                    f"(--learning-rate); it was {self.learning_rate:g}."
+                )
+            if row["val_loss"] < best_loss:
+                best_loss, layers, self.best_epoch_ = row["val_loss"], trainer.layers(), epoch
+            elif epoch - self.best_epoch_ >= max(1, self.patience):
+                break
+        stack = DenseStack(tuple(kernel for kernel, _ in layers), tuple(bias for _, bias in layers))
+        return stack, stack.logits(X_val)
 
     def check_options(self) -> None:
         """Raise an `OptionError` if a parameter has a value that it can't have."""
@@ -122,20 +104,3 @@ class MLPTop(DenseTop):
         for rule, holds in checks.items():
             if not holds:
                 raise OptionError(f"Expected {rule}; got {getattr(self, rule.split(':')[0])!r}.")
-
-
-def _row(epoch: int, logs: dict[str, float]) -> dict[str, float]:
-    columns = ("loss", "accuracy", "val_loss", "val_accuracy")
-    return {"epoch": epoch + 1, **{name: float(logs[name]) for name in columns}}
-
-
-@contextlib.contextmanager
-def _seeded(keras: ModuleType, seed: int) -> Iterator[None]:
-    """Seed all that Keras draws from, and give the caller's own generators back as they were."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    keras.utils.set_random_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
