@@ -53,7 +53,7 @@ class Shelf:
         start = 0
         for shard in self._shards:
             inside = np.flatnonzero((places >= start) & (places < start + len(shard)))
-            result[inside] = shard["values"][places[inside] - start]
+            result[_as_slice(inside)] = np.asarray(shard["values"])[_as_slice(places[inside] - start)]
             start += len(shard)
         return result
 
@@ -90,6 +90,13 @@ class Shelf:
         together = np.concatenate(digests) if digests else np.empty(0, dtype="S16")
         self._order = np.argsort(together, kind="stable")
         self._sorted = together[self._order]
+
+
+def _as_slice(places: IntArray) -> IntArray | slice:
+    """The same places as a slice where they are a run, as mostly they are: that saves a copy."""
+    if len(places) and places[-1] - places[0] == len(places) - 1 and np.all(np.diff(places) == 1):
+        return slice(int(places[0]), int(places[-1]) + 1)
+    return places
 
 
 class ShelfWriter:
