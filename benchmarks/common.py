@@ -29,6 +29,14 @@ def images_and_backbone(description: str | None) -> tuple[tw.ImageDataset, tw.Ba
     return tw.ImageDataset.load(given.images), tw.load_backbone(given.backbone, weights=given.weights, size=given.size)
 
 
+def quick_and_rivals(description: str | None, quick: str) -> argparse.Namespace:
+    """`--quick`, which `quick` explains, and `--rivals`."""
+    parser = arguments(description)
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--rivals", help="a Python with what rivals.py needs")
+    return parser.parse_args()
+
+
 def seconds(work: Callable[[], Any], *, repeats: int = 1) -> float:
     """The shortest time that `work` took of so many: others on the machine only ever make it longer."""
     times = []

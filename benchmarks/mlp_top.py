@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from common import arguments, rival, seconds, show
+from common import quick_and_rivals, rival, seconds, show
 from extraction import peak
 from topwork.tops.mlp_training import Examples, MLPTrainer
 
@@ -19,10 +19,7 @@ D, HIDDEN, K = 1024, 256, 10
 
 
 def main() -> None:
-    parser = arguments(__doc__)
-    parser.add_argument("--quick", action="store_true", help="10,000 examples")
-    parser.add_argument("--rivals", help="a Python with Keras on TensorFlow, JAX and PyTorch, and scikit-learn")
-    given = parser.parse_args()
+    given = quick_and_rivals(__doc__, "10,000 examples")
     n = 10_000 if given.quick else 50_000
     random = np.random.default_rng(0)
     X, y, weights = random.normal(size=(n, D)).astype(np.float32), random.integers(0, K, n), np.ones(n, np.float32)

@@ -201,13 +201,12 @@ def compare_backbones(
         if n:
             _drop(racers, reporter)
         n = following
-        running = [racer for racer in racers if not racer.dropped_for]
+        running = _still_running(racers)
         took = f", about {duration(sum(r.seconds_for(n) for r in running))}" if n > images.first_sample else ""
         reporter.note(f"{len(running)} networks on {n:,} of {len(images):,} images{took}")
         for racer in running:
             if racer.n == 0 and clock.left <= 0 and racer is not running[0]:
-                left_out[racer.title] = _TOO_LATE
-                reporter.warning(f"{racer.title} is left out: {_TOO_LATE}")
+                _leave_out(left_out, racer.title, _TOO_LATE, reporter)
                 racers.remove(racer)
                 continue
             racer.run(images, n, device, reporter)
@@ -298,8 +297,7 @@ def _line_up(
     with reporter.task("Timing the networks", len(candidates), "networks") as task:
         for candidate in candidates:
             if racers and clock.left <= 0:
-                left_out[candidate.title] = _TOO_LATE
-                reporter.warning(f"{candidate.title} is left out: {_TOO_LATE}")
+                _leave_out(left_out, candidate.title, _TOO_LATE, reporter)
                 continue
             try:
                 backbone = load_backbone(
@@ -307,8 +305,7 @@ def _line_up(
                 )
                 engine = open_engine(backbone, device)
             except TopworkError as error:
-                left_out[candidate.title] = str(error)
-                reporter.warning(f"{candidate.title} is left out: {error}")
+                _leave_out(left_out, candidate.title, str(error), reporter)
                 continue
             seconds = _seconds_per_image(engine, backbone.size)
             racers.append(_Racer(candidate.title, backbone, engine.n_features, 1000 * seconds, seed, seconds))
@@ -317,6 +314,15 @@ def _line_up(
         reasons = "".join(f"\n  {name}: {reason}" for name, reason in left_out.items())
         raise DataError(f"None of the networks can be compared.{reasons}")
     return racers, left_out
+
+
+def _leave_out(left_out: dict[str, str], title: str, reason: str, reporter: Reporter) -> None:
+    left_out[title] = reason
+    reporter.warning(f"{title} is left out: {reason}")
+
+
+def _still_running(racers: list[_Racer]) -> list[_Racer]:
+    return [racer for racer in racers if not racer.dropped_for]
 
 
 def _seconds_per_image(engine: Any, size: int) -> float:
@@ -344,7 +350,7 @@ def _next_sample(n: int, racers: list[_Racer], images: _Images, clock: _Clock) -
         wanted = _GROWTH * n if _GROWTH * n < 0.75 * len(images) else len(images)
     else:
         return None
-    running = [racer for racer in racers if not racer.dropped_for]
+    running = _still_running(racers)
     fewest = min(wanted, int(1.2 * n) + 1 if n else _FEWEST)
     while sum(racer.seconds_for(wanted) for racer in running) > clock.left:
         if wanted <= fewest:
@@ -355,7 +361,7 @@ def _next_sample(n: int, racers: list[_Racer], images: _Images, clock: _Clock) -
 
 def _drop(racers: list[_Racer], reporter: Reporter) -> None:
     """Drop each network than which another is no slower, and surely more than a point more accurate."""
-    running = [racer for racer in racers if not racer.dropped_for]
+    running = _still_running(racers)
     for racer in running:
         for other in running:
             difference = other.right.astype(float) - racer.right
@@ -367,7 +373,7 @@ def _drop(racers: list[_Racer], reporter: Reporter) -> None:
 
 
 def _assemble(racers: list[_Racer], left_out: dict[str, str], n_available: int, clock: _Clock) -> Comparison:
-    stayed = [racer for racer in racers if not racer.dropped_for]
+    stayed = _still_running(racers)
     stayed.sort(key=lambda racer: (-racer.accuracy.value, racer.milliseconds))
     dropped = sorted((racer for racer in racers if racer.dropped_for), key=lambda racer: -racer.accuracy.value)
     best = stayed[0]

@@ -88,6 +88,7 @@ def _initial(widths: Sequence[int], random: np.random.Generator) -> list[tuple[F
 def _epoch_function(dropout: float, learning_rate: float, batch_size: int) -> Callable[..., Any]:
     jax = import_jax()
     jnp, lax = jax.numpy, jax.lax
+    left_out = min(round(dropout * 2**16), 2**16 - 1)  # of 16 random bits: half the cost of a random float
 
     def logits_of(parameters: Any, x: Any, key: Any) -> Any:
         *hidden, last = parameters
@@ -95,9 +96,7 @@ def _epoch_function(dropout: float, learning_rate: float, batch_size: int) -> Ca
             x = jax.nn.relu(x @ kernel + bias)
             if key is not None and dropout:
                 key, own = jax.random.split(key)
-                kept = jax.random.bits(own, x.shape, "uint16") >= min(
-                    round(dropout * 2**16), 2**16 - 1
-                )  # half the cost of floats
+                kept = jax.random.bits(own, x.shape, "uint16") >= left_out
                 x = jnp.where(kept, x / (1 - dropout), 0)
         return x @ last[0] + last[1]
 
