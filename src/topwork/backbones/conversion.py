@@ -17,7 +17,7 @@ from typing import Any
 
 from topwork.backbones.network import NetworkSpec
 from topwork.errors import StorageError, WeightsError
-from topwork.openvino_door import silence_telemetry
+from topwork.openvino_door import import_openvino, silence_telemetry
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,25 @@ def _child(job: Job) -> None:
 
         network = build_network(job.spec, base)
         network(np.zeros((1, job.spec.size, job.spec.size, 3), np.uint8))  # export wants a model called once
-        network.export(job.graph_out, format="openvino", verbose=False)
+        with tempfile.TemporaryDirectory(dir=Path(job.graph_out).parent) as folder:
+            network.export(f"{folder}/closed.xml", format="openvino", verbose=False)
+            _open_batch(f"{folder}/closed.xml", job.graph_out)
+
+
+def _open_batch(closed: str, opened: str) -> None:
+    """Copy a graph with its batch axis open throughout: Keras bakes a batch of 1 into the EfficientNets' reshapes."""
+    import numpy as np
+
+    ov = import_openvino()
+    model = ov.Core().read_model(closed)
+    for node in model.get_ops():
+        if node.get_type_name() != "Reshape" or not node.input_value(0).partial_shape[0].is_dynamic:
+            continue
+        shape = node.input_value(1).get_node()
+        if shape.get_type_name() == "Constant" and shape.data[0] == 1 and -1 not in shape.data:
+            node.input(1).replace_source_output(ov.opset13.constant(np.array([-1, *shape.data[1:]])).output(0))
+    model.validate_nodes_and_infer_types()
+    ov.save_model(model, opened, compress_to_fp16=False)
 
 
 def _draw_in_numpy(keras: Any, seed: int) -> None:

@@ -20,7 +20,7 @@ from topwork.types import ImageArray, Pooling
 _REFUSE_CHANNELS_FIRST = ("DenseNet", "NASNet")
 """What Keras builds channels last only, though nothing in these networks minds: they are moved layer by layer."""
 
-NETWORK_VERSION = 1
+NETWORK_VERSION = 2
 """Counts up when what is built here gives other features; part of every feature's key."""
 
 

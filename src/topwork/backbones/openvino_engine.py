@@ -53,11 +53,7 @@ class OpenVINOEngine:
     def _fix_batch(model: ov.Model, size: int) -> int:
         """Give the graph one batch size, which runs a fifth faster than an open one; returns it."""
         batch_size = max(1, min(32, _PIXELS_AT_A_TIME // size**2))
-        try:
-            model.reshape([batch_size, size, size, 3])
-        except RuntimeError:  # Keras exports EfficientNets with a batch of 1 baked in
-            batch_size = 1
-            model.reshape([batch_size, size, size, 3])
+        model.reshape([batch_size, size, size, 3])
         return batch_size
 
     def run(self, batches: Iterable[tuple[Tag, ImageArray]]) -> Iterator[tuple[Tag, FloatArray]]:

@@ -2,7 +2,8 @@
 
 Any image becomes 8-bit RGB, upright, then a square of the backbone's input size: the centre square of the
 picture, resized with a bicubic filter that averages when it shrinks (short side to input size, centre crop:
-Kornblith, Shlens, Le 2019, arXiv 1805.08974). Training, prediction and service all come through here.
+Kornblith, Shlens, Le 2019, arXiv 1805.08974). Training, prediction and service all come through here; an exported
+file does the same inside (`export/graph.py`), to the last bit.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _DECODER_ERRORS = (
 )
 """What Pillow's decoders were seen to raise on broken bytes."""
 
-DECODING_VERSION = 2
+DECODING_VERSION = 3
 """Counts up when the pixels that come out of here change; part of every feature's key."""
 
 _FINER = 2
@@ -79,10 +80,10 @@ def read_square(payload: Payload, size: int, name: str) -> ImageArray:
     image = read_image(payload, name, at_least=_FINER * size)
     width, height = image.size
     side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    if (width, height) != (size, size):
-        image = image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
-    return np.asarray(image)
+    left, top = (width - side) // 2, (height - side) // 2
+    # cut before it is resized, at whole pixels: exported graphs can do that too
+    square = image.crop((left, top, left + side, top + side)) if width != height else image
+    return np.asarray(square if side == size else square.resize((size, size), Image.Resampling.BICUBIC))
 
 
 def read_image(payload: Payload, name: str, *, at_least: int | None = None) -> Image.Image:
