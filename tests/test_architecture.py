@@ -14,7 +14,7 @@ import topwork
 SOURCE = Path(topwork.__file__).parent
 FLOORS = [
     {"errors", "types", "version"},
-    {"files", "progress", "keras_door", "openvino_door"},
+    {"files", "progress", "keras_child", "keras_door", "openvino_door"},
     {"data", "backbones"},
     {"features", "tops"},
     {"classifier"},

@@ -62,6 +62,10 @@ class SavedFileError(TopworkError):
     """A saved classifier or run folder is missing, damaged, or from a newer Topwork."""
 
 
+class ExportError(TopworkError):
+    """The classifier can't be exported, or its export does not answer as the classifier does."""
+
+
 class StorageError(TopworkError, OSError):
     """A file can't be written: disk full, or no permission."""
 

@@ -6,17 +6,13 @@ Run as a module, this file is the child.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from topwork.backbones.network import NetworkSpec
-from topwork.errors import StorageError, WeightsError
+from topwork.errors import WeightsError
+from topwork.keras_child import draw_weights_in_numpy, run_child, serve_child
 from topwork.openvino_door import import_openvino, silence_telemetry
 
 
@@ -46,27 +42,8 @@ def convert(job: Job) -> None:
         WeightsError: the weights do not fit the network, or the child failed.
         StorageError: what it makes can't be written.
     """
-    with tempfile.TemporaryDirectory(prefix="topwork-") as folder:
-        answer = Path(folder) / "answer.json"
-        # -P: a keras.py in the current folder must not be imported
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "topwork.backbones.conversion",
-            json.dumps(asdict(job)),
-            str(answer),
-        ]
-        environment = {**os.environ, "KERAS_BACKEND": "openvino"}
-        child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if child.returncode == 0:
-            return
-        if not answer.exists():
-            last = (child.stderr.strip().splitlines() or ["no message"])[-1]
-            name = job.spec.keras_name or "the starter"
-            raise WeightsError(f"Building {name} failed (exit status {child.returncode}): {last}")
-        error = json.loads(answer.read_text("utf-8"))
-        raise StorageError(error["message"]) if error["kind"] == "storage" else WeightsError(error["message"])
+    name = job.spec.keras_name or "the starter"
+    run_child("topwork.backbones.conversion", asdict(job), backend="openvino", title=f"Building {name}")
 
 
 def _child(job: Job) -> None:
@@ -75,7 +52,7 @@ def _child(job: Job) -> None:
 
     from topwork.backbones.network import assign_tensors, build_base, build_network, read_tensors
 
-    _draw_in_numpy(keras, job.seed)
+    draw_weights_in_numpy(job.seed)
     keras.config.set_image_data_format("channels_first" if job.spec.channels_first else "channels_last")
     from_keras_file = job.weights.endswith(".h5")
     base = _load_keras_weights(job) if from_keras_file else build_base(job.spec)
@@ -111,25 +88,6 @@ def _open_batch(closed: str, opened: str) -> None:
     ov.save_model(model, opened, compress_to_fp16=False)
 
 
-def _draw_in_numpy(keras: Any, seed: int) -> None:
-    """Let NumPy make initial weights (kernels Glorot uniform) in this process.
-
-    Keras's OpenVINO backend makes graphs of them, and compiles each when it is read: 10 of 13 s for DenseNet121.
-    """
-    import numpy as np
-
-    random = np.random.default_rng(seed)
-
-    def draw(_: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
-        fans = np.prod(shape[:-2], dtype=int) * sum(shape[-2:])
-        limit = (6 / max(1, fans)) ** 0.5
-        return random.uniform(-limit, limit, shape).astype(np.float32)
-
-    keras.initializers.VarianceScaling.__call__ = draw
-    keras.initializers.Zeros.__call__ = lambda _, shape, dtype=None: np.zeros(shape, np.float32)
-    keras.initializers.Ones.__call__ = lambda _, shape, dtype=None: np.ones(shape, np.float32)
-
-
 def _load_keras_weights(job: Job) -> object:
     """The network with the weights of a Keras file; whatever is wrong with the file is said in one line."""
     from topwork.backbones.network import build_base
@@ -144,22 +102,5 @@ def _load_keras_weights(job: Job) -> object:
         ) from error
 
 
-def main() -> None:
-    """Do the job in `sys.argv[1]`; on failure write what happened to the file in `sys.argv[2]`."""
-    facts = json.loads(sys.argv[1])
-    job = Job(**{**facts, "spec": NetworkSpec(**facts["spec"])})
-    try:
-        _child(job)
-    except WeightsError as error:
-        _fail("weights", str(error))
-    except OSError as error:
-        _fail("storage", f"Building {job.spec.keras_name} failed: {error}. Is the disk full?")
-
-
-def _fail(kind: str, message: str) -> None:
-    Path(sys.argv[2]).write_text(json.dumps({"kind": kind, "message": message}), "utf-8")
-    sys.exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    serve_child(lambda facts: _child(Job(**{**facts, "spec": NetworkSpec(**facts["spec"])})))

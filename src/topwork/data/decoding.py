@@ -172,7 +172,7 @@ def _open(payload: Payload, at_least: int | None) -> Image.Image:
     image = Image.open(io.BytesIO(payload), formats=_FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError
-    if at_least is not None and image.mode in ("RGB", "L"):
+    if at_least is not None:
         image.draft(image.mode, (at_least, at_least))  # scaled while it is decoded: many times as fast
     image.load()
     return image

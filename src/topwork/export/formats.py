@@ -1,0 +1,72 @@
+"""The formats that a classifier can be exported to: a row each."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+
+from topwork.errors import EnvironmentProblem, UnknownNameError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Attributes:
+        name: what the user types.
+        file: the name of the file to load; OpenVINO's weights lie beside it.
+        runtime: the distribution that runs it.
+        extra: the extra that exporting needs; '' for none.
+        modules: what that extra brings, as it is imported.
+        tolerance: the largest difference to Topwork's probabilities that the gate lets through, in 0..1. Sums in
+            float32 in another order give 1e-5 to 5e-4; Keras resizes without rounding between its two directions.
+        has_int8: whether it can be exported in int8.
+    """
+
+    name: str
+    file: str
+    runtime: str
+    extra: str
+    modules: tuple[str, ...]
+    tolerance: float
+    has_int8: bool
+
+
+FORMATS = {
+    row.name: row
+    for row in (
+        Format("onnx", "model.onnx", "onnxruntime", "onnx", ("onnx", "onnxruntime"), 1e-3, True),
+        Format("openvino", "model.xml", "openvino", "", (), 1e-3, True),
+        Format("keras", "model.keras", "keras", "", (), 2e-2, False),
+        Format("litert", "model.tflite", "ai-edge-litert", "litert", ("tensorflow", "ai_edge_litert"), 1e-3, False),
+    )
+}
+
+
+def find_format(name: str) -> Format:
+    """The format called `name`.
+
+    Raises:
+        UnknownNameError: there is none.
+        EnvironmentProblem: it needs an extra that isn't installed.
+    """
+    found = FORMATS.get(name)
+    if found is None:
+        raise UnknownNameError(
+            f"Unknown export format {name!r}.{did_you_mean(name, FORMATS)} There are {', '.join(FORMATS)}."
+        )
+    require_modules(f"Exporting to {name}", found.extra, found.modules)
+    return found
+
+
+def require_modules(what: str, extra: str, modules: tuple[str, ...]) -> None:
+    """Raise where a module that `extra` brings isn't installed.
+
+    Raises:
+        EnvironmentProblem: as said.
+    """
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise EnvironmentProblem(
+            f"{what} needs the extra {extra!r}: pip install 'topwork[{extra}]' ({', '.join(missing)} not installed)."
+        )

@@ -1,0 +1,124 @@
+"""The gate: an exported file must answer real images as Topwork does, from image file to probability.
+
+The images go through the very program that is delivered with the file, in a fresh process, in the format's own
+runtime.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from os import environ, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from topwork.data.decoding import Payload
+from topwork.errors import ExportError
+from topwork.types import FloatArray
+
+PROGRAM = "use.py"
+_RUNNER = """
+import json, runpy, sys
+sys.modules["openvino_telemetry"] = None  # nothing goes over the network unasked
+import numpy as np
+program, images, answers = sys.argv[1:]
+predict = runpy.run_path(program)["predict"]
+np.save(answers, np.stack([predict(path) for path in json.load(open(images))]))
+"""
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What the gate saw.
+
+    Attributes:
+        runtime: what ran the exported file, with its version.
+        n_images: images that were answered by both.
+        n_agree: of these, how many got the same class.
+        largest_difference: the largest between two probabilities of one class for one image, in 0..1.
+        tolerance: the largest difference that is let through.
+    """
+
+    runtime: str
+    n_images: int
+    n_agree: int
+    largest_difference: float
+    tolerance: float
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether every difference is within the tolerance; a class may then differ on a near tie only."""
+        return self.largest_difference <= self.tolerance
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as JSON."""
+        return {**asdict(self), "passed": self.is_passed}
+
+
+def run_gate(folder: Path, images: Sequence[Payload], expected: FloatArray, *, runtime: str, tolerance: float) -> GateResult:
+    """Compare what the export in `folder` answers with what Topwork does.
+
+    Args:
+        folder: with the exported file and its program.
+        images: N images, as files, encoded bytes or pixels.
+        expected: `(N, K)` probabilities, Topwork's for these.
+        runtime: the name of the distribution that runs the file.
+        tolerance: see `GateResult`.
+
+    Raises:
+        ExportError: the program failed, or its answers are not probabilities of these classes.
+    """
+    found = run_program(folder, images)
+    if found.shape != expected.shape:
+        raise ExportError(f"The exported file gave probabilities of shape {found.shape}, expected {expected.shape}.")
+    difference = np.abs(found - expected)
+    return GateResult(
+        runtime=f"{runtime} {version(runtime)}",
+        n_images=len(expected),
+        n_agree=int(np.sum(found.argmax(axis=1) == expected.argmax(axis=1))),
+        largest_difference=float(np.where(np.isfinite(difference), difference, 1.0).max()),
+        tolerance=tolerance,
+    )
+
+
+def run_program(folder: Path, images: Sequence[Payload]) -> FloatArray:
+    """`(N, K)`, what the program in `folder` answers, run in a fresh process.
+
+    Raises:
+        ExportError: it failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="topwork-gate-") as scratch:
+        paths = [_as_file(image, Path(scratch) / f"{i}") for i, image in enumerate(images)]
+        listed, answers = Path(scratch) / "images.json", Path(scratch) / "answers.npy"
+        listed.write_text(json.dumps(paths))
+        # -I: nothing of the current folder, and nothing of Topwork's that the program does not import itself
+        command = [sys.executable, "-I", "-c", _RUNNER, *map(fspath, (folder / PROGRAM, listed, answers))]
+        environment = {**environ, "KERAS_BACKEND": "jax"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise ExportError(f"The exported file could not be run (exit status {done.returncode}): {last}")
+        return np.asarray(np.load(answers))
+
+
+def _as_file(image: Payload, path: Path) -> str:
+    """The path of a file with this image, written at `path` where it isn't a file already."""
+    if isinstance(image, Path):
+        return fspath(image.resolve())
+    if isinstance(image, bytes):
+        path.write_bytes(image)
+    else:
+        picture = image if isinstance(image, Image.Image) else Image.fromarray(np.squeeze(image))
+        encoded = io.BytesIO()
+        picture.save(encoded, "PNG")
+        path.write_bytes(encoded.getvalue())
+    return fspath(path)

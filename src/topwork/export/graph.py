@@ -1,0 +1,98 @@
+"""The whole classifier as one OpenVINO graph: uint8 RGB images of any size in, probabilities out.
+
+What `data/decoding.py` does to an upright RGB picture is done inside, to the last bit: the centre square is cut at
+whole pixels and resized by Pillow's own bicubic filter, on bytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from topwork.openvino_door import import_openvino
+from topwork.tops.dense_stack import DenseStack
+
+if TYPE_CHECKING:
+    import openvino as ov
+
+INPUT, OUTPUT = "image", "probabilities"
+
+
+def classifier_graph(backbone_graph: Path, size: int, top: DenseStack) -> ov.Model:
+    """`image` `(B, H, W, 3)` uint8, all but the 3 free -> `probabilities` `(B, K)` float32.
+
+    Args:
+        backbone_graph: the backbone's graph, `(B, size, size, 3)` uint8 -> `(B, D)` float32.
+        size: the side of its input, in pixels.
+        top: D features to K logits.
+    """
+    ov = import_openvino()
+    backbone = ov.Core().read_model(backbone_graph)
+    image = ov.opset13.parameter(ov.PartialShape([-1, -1, -1, 3]), np.uint8, name=INPUT)
+    backbone_input = backbone.get_parameters()[0]
+    square = _square(image, size)
+    for reader in backbone_input.output(0).get_target_inputs():
+        reader.replace_source_output(square.output(0))
+    features = backbone.get_results()[0].input_value(0)
+    probabilities = _probabilities(features, top)
+    image.output(0).set_names({INPUT})
+    probabilities.output(0).set_names({OUTPUT})
+    model = ov.Model([probabilities], [image], "topwork")
+    _fold_constants(model)
+    return model
+
+
+def write_metadata(model: ov.Model, metadata: dict[str, str]) -> None:
+    """Keep `metadata` in the graph's own `rt_info`, below `topwork`."""
+    for key, value in metadata.items():
+        model.set_rt_info(value, ["topwork", key])
+
+
+def save_graph(model: ov.Model, path: Path) -> None:
+    """Write the graph as `path`, ending in .xml, and its weights beside it in .bin, as float32."""
+    import_openvino().save_model(model, path, compress_to_fp16=False)
+
+
+def _square(image: ov.Node, size: int) -> ov.Node:
+    """`(B, size, size, 3)` uint8, the centre square of `(B, H, W, 3)`, resized."""
+    ops = import_openvino().opset13
+    height_width = ops.gather(ops.shape_of(image, "i64"), _ints(1, 2), np.int64(0))
+    side = ops.reduce_min(height_width, _ints(0), keep_dims=True)
+    start = ops.divide(ops.subtract(height_width, side), _ints(2, 2))
+    square = ops.slice(image, start, ops.add(start, side), _ints(1, 1), _ints(1, 2))
+    return ops.interpolate(
+        square,
+        _ints(size, size),
+        "bicubic_pillow",
+        "sizes",
+        pads_begin=[0, 0, 0, 0],
+        pads_end=[0, 0, 0, 0],
+        cube_coeff=-0.5,  # Pillow's
+        antialias=True,
+        axes=_ints(1, 2),
+    )
+
+
+def _probabilities(features: ov.Output, top: DenseStack) -> ov.Node:
+    ops = import_openvino().opset13
+    x = features
+    for layer, (kernel, bias) in enumerate(zip(top.kernels, top.biases, strict=True)):
+        x = ops.matmul(ops.relu(x) if layer else x, np.asarray(kernel, np.float32), False, False)
+        x = ops.add(x, np.asarray(bias, np.float32)[None])
+    return ops.softmax(x, axis=1)
+
+
+def _fold_constants(model: ov.Model) -> None:
+    """Compute once what hangs on no input: Keras leaves each weight behind a transposition and a conversion."""
+    import_openvino()
+    from openvino.passes import ConstantFolding, Manager
+
+    manager = Manager()
+    manager.register_pass(ConstantFolding())
+    manager.run_passes(model)
+
+
+def _ints(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)

@@ -1,0 +1,37 @@
+"""What is on these pictures? pip install ai-edge-litert pillow; python use.py PICTURE…"""
+
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from PIL import Image, ImageOps
+
+file = Path(__file__).with_name("model.tflite")
+run = Interpreter(str(file)).get_signature_runner()
+facts = json.loads(zipfile.ZipFile(file).read("topwork.json"))
+class_names, size = json.loads(facts["class_names"]), int(facts["size"])
+
+
+def read(path):
+    picture = Image.open(path)
+    picture.draft(picture.mode, (2 * size, 2 * size))  # a JPEG much larger than needed: decode a part of its pixels
+    picture = ImageOps.exif_transpose(picture)  # upright
+    if picture.has_transparency_data:
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    square = picture.convert("RGB").crop((left, top, left + side, top + side))
+    return np.asarray(square.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def predict(path):
+    return run(image=read(path)[None])["output_0"][0]
+
+
+if __name__ == "__main__":
+    for path in sys.argv[1:]:
+        probabilities = predict(path)
+        print(f"{path}  {class_names[probabilities.argmax()]}  {100 * probabilities.max():.1f} %")

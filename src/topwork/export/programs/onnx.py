@@ -1,0 +1,32 @@
+"""What is on these pictures? pip install onnxruntime pillow; python use.py PICTURE…"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession(Path(__file__).with_name("model.onnx"))
+facts = session.get_modelmeta().custom_metadata_map
+class_names, size = json.loads(facts["class_names"]), int(facts["size"])
+
+
+def read(path):
+    picture = Image.open(path)
+    picture.draft(picture.mode, (2 * size, 2 * size))  # a JPEG much larger than needed: decode a part of its pixels
+    picture = ImageOps.exif_transpose(picture)  # upright
+    if picture.has_transparency_data:
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+    return np.asarray(picture.convert("RGB"))
+
+
+def predict(path):
+    return session.run(["probabilities"], {"image": read(path)[None]})[0][0]
+
+
+if __name__ == "__main__":
+    for path in sys.argv[1:]:
+        probabilities = predict(path)
+        print(f"{path}  {class_names[probabilities.argmax()]}  {100 * probabilities.max():.1f} %")

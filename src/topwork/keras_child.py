@@ -1,0 +1,78 @@
+"""Work in a child process with a Keras backend of its own: the parent keeps its own, or none."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from topwork import errors
+from topwork.errors import StorageError, TopworkError, WeightsError
+
+
+def run_child(module: str, job: dict[str, Any], *, backend: str, title: str) -> None:
+    """Run `module`, which calls `serve_child`, on `job` in a child process, and wait for it.
+
+    Args:
+        module: such as 'topwork.backbones.conversion'.
+        job: plain values that travel as JSON.
+        backend: of Keras.
+        title: what it does, for the message of a failure: 'Building DenseNet121'.
+
+    Raises:
+        TopworkError: the error that the child met; a `WeightsError` where it ended without a word.
+    """
+    with tempfile.TemporaryDirectory(prefix="topwork-") as folder:
+        answer = Path(folder) / "answer.json"
+        # -P: a keras.py in the current folder must not be imported
+        command = [sys.executable, "-P", "-m", module, json.dumps(job), str(answer)]
+        environment = {**os.environ, "KERAS_BACKEND": backend}
+        child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if child.returncode == 0:
+            return
+        if not answer.exists():
+            last = (child.stderr.strip().splitlines() or ["no message"])[-1]
+            raise WeightsError(f"{title} failed (exit status {child.returncode}): {last}")
+        error = json.loads(answer.read_text("utf-8"))
+        raise getattr(errors, error["kind"])(error["message"])
+
+
+def serve_child(work: Callable[[dict[str, Any]], None]) -> None:
+    """Do `work` on the job in `sys.argv[1]`; on failure write what happened to the file in `sys.argv[2]`."""
+    try:
+        work(json.loads(sys.argv[1]))
+    except TopworkError as error:
+        _fail(type(error), str(error))
+    except OSError as error:
+        _fail(StorageError, f"Building the network failed: {error}. Is the disk full?")
+
+
+def draw_weights_in_numpy(seed: int = 0) -> None:
+    """Let NumPy make initial weights (kernels Glorot uniform) in this process, which imports Keras for it.
+
+    Keras's OpenVINO backend makes graphs of them, and compiles each when it is read: 10 of 13 s for DenseNet121. JAX
+    takes most of its building time for them too.
+    """
+    import keras
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+
+    def draw(_: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        fans = np.prod(shape[:-2], dtype=int) * sum(shape[-2:])
+        limit = (6 / max(1, fans)) ** 0.5
+        return random.uniform(-limit, limit, shape).astype(np.float32)
+
+    keras.initializers.VarianceScaling.__call__ = draw
+    keras.initializers.Zeros.__call__ = lambda _, shape, dtype=None: np.zeros(shape, np.float32)
+    keras.initializers.Ones.__call__ = lambda _, shape, dtype=None: np.ones(shape, np.float32)
+
+
+def _fail(kind: type[TopworkError], message: str) -> None:
+    Path(sys.argv[2]).write_text(json.dumps({"kind": kind.__name__, "message": message}), "utf-8")
+    sys.exit(1)
