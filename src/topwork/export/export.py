@@ -16,10 +16,11 @@ from topwork.classifier.classifier import ImageClassifier
 from topwork.data.decoding import Payload
 from topwork.errors import ExportError
 from topwork.export.formats import Format, find_format
-from topwork.export.gate import PROGRAM, GateResult, run_gate
+from topwork.export.gate import PROGRAM, GateResult, compare, run_program
 from topwork.export.graph import classifier_graph, save_graph, write_metadata
 from topwork.export.keras_model import KerasJob, write_keras_model
 from topwork.export.onnx_graph import to_onnx
+from topwork.export.quantization import Int8Images, Int8Result, compare_accuracy, quantize
 from topwork.files import atomic_folder, fingerprint, sha256_of_file, write_json
 from topwork.tops.dense_stack import DenseStack
 from topwork.version import VERSION
@@ -36,15 +37,24 @@ class Export:
         file: the exported file.
         n_bytes: of the exported file, and its weights where they lie beside it.
         gate: how its answers compare with Topwork's.
+        int8: its accuracy beside Topwork's; None for a file in float32.
     """
 
     folder: Path
     file: Path
     n_bytes: int
     gate: GateResult
+    int8: Int8Result | None = None
 
 
-def export_classifier(classifier: ImageClassifier, to: str, folder: str | Path, images: Sequence[Payload]) -> Export:
+def export_classifier(
+    classifier: ImageClassifier,
+    to: str,
+    folder: str | Path,
+    images: Sequence[Payload],
+    *,
+    int8: Int8Images | None = None,
+) -> Export:
     """Write `classifier` as a file for other software, if it then answers `images` as Topwork does.
 
     The file takes upright uint8 RGB images `(B, H, W, 3)` and gives probabilities `(B, K)`; cutting, resizing and
@@ -55,36 +65,53 @@ def export_classifier(classifier: ImageClassifier, to: str, folder: str | Path, 
         to: 'onnx', 'openvino', 'keras' or 'litert'.
         folder: where it goes; a folder that is there is replaced.
         images: real ones, for the gate: paths, encoded bytes, PIL images or uint8 arrays.
+        int8: images to choose int8's ranges by, and to measure what it costs; None leaves the file in float32. In
+            int8 probabilities differ, so the gate holds the accuracy instead, on all of `int8.test`.
 
     Raises:
         UnknownNameError: no such format.
+        OptionError: int8 in a format that Topwork doesn't have it in.
         EnvironmentProblem: an extra isn't installed.
         ExportError: the classifier can't be exported, or the file answers otherwise; nothing is delivered then.
         StorageError: the folder can't be written.
     """
-    form = find_format(to)
-    top = _dense_top(classifier)
-    metadata = export_metadata(classifier)
+    form, folder = find_format(to, int8=int8 is not None), Path(folder)
+    model = _Model(classifier, _dense_top(classifier), export_metadata(classifier), int8)
+    images = images if int8 is None else int8.test
     expected = classifier.predict_proba(list(images))
-    folder = Path(folder)
     with atomic_folder(folder, replace=True) as staging:
-        _WRITERS[form.name](classifier, top, metadata, staging)
+        _WRITERS[form.name](model, staging)
         copy_program(form, staging)
-        gate = run_gate(staging, images, expected, runtime=form.runtime, tolerance=form.tolerance)
-        if not gate.is_passed:
+        found = run_program(staging, images)
+        gate = compare(form, expected, found)
+        accuracy = None if int8 is None else compare_accuracy(int8.labels, expected, found)
+        if accuracy is None and not gate.is_passed:
             raise ExportError(
                 f"The {form.name} file answers otherwise than Topwork: probabilities differ by up to "
                 f"{gate.largest_difference:.2g} ({gate.tolerance:g} is allowed), {gate.n_agree} of {gate.n_images} "
                 "images get the same class. Nothing was delivered. Try another format."
             )
-        write_facts(staging, form, metadata, {"gate": gate.as_dict()})
-    return finished_export(folder, form, gate)
-
-
-def finished_export(folder: Path, form: Format, gate: GateResult) -> Export:
-    """The export that now lies in `folder`."""
+        _write_facts(staging, form, model.metadata, gate, accuracy)
     n_bytes = sum(path.stat().st_size for path in folder.glob("model.*"))
-    return Export(folder, folder / form.file, n_bytes, gate)
+    return Export(folder, folder / form.file, n_bytes, gate, accuracy)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What the writers write."""
+
+    classifier: ImageClassifier
+    top: DenseStack
+    metadata: dict[str, str]
+    int8: Int8Images | None
+
+    @property
+    def size(self) -> int:
+        return self.classifier.backbone.size
+
+    def in_int8(self, graph: Any) -> Any:
+        """`graph` as it is, or in int8 where that is asked for."""
+        return graph if self.int8 is None else quantize(graph, self.int8.calibration, self.size)
 
 
 def export_metadata(classifier: ImageClassifier) -> dict[str, str]:
@@ -109,15 +136,14 @@ def copy_program(form: Format, folder: Path) -> None:
     (folder / PROGRAM).write_text(source, "utf-8")
 
 
-def write_facts(folder: Path, form: Format, metadata: dict[str, str], results: dict[str, Any]) -> None:
-    """Write `export.json`: the file's metadata, its checksums, and what was measured."""
-    facts = {key: _plain(value) for key, value in metadata.items()}
+def _write_facts(
+    folder: Path, form: Format, metadata: dict[str, str], gate: GateResult, accuracy: Int8Result | None
+) -> None:
+    """Write `export.json`: what the file says of itself, its checksums, and what was measured."""
+    facts = {key: json.loads(value) if value.startswith(("[", "{")) else value for key, value in metadata.items()}
     files = {path.name: sha256_of_file(path) for path in sorted(folder.iterdir())}
+    results = {"gate": gate.as_dict(), "int8": accuracy.as_dict() if accuracy else None}
     write_json(folder / FACTS, {"format": form.name, **facts, "sha256": files, **results})
-
-
-def _plain(value: str) -> Any:
-    return json.loads(value) if value.startswith(("[", "{")) else value
 
 
 def _dense_top(classifier: ImageClassifier) -> DenseStack:
@@ -127,33 +153,35 @@ def _dense_top(classifier: ImageClassifier) -> DenseStack:
     return classifier.top
 
 
-def _write_openvino(classifier: ImageClassifier, top: DenseStack, metadata: dict[str, str], folder: Path) -> None:
-    graph = classifier_graph(classifier.backbone.graph(), classifier.backbone.size, top)
-    write_metadata(graph, metadata)
+def _write_openvino(model: _Model, folder: Path) -> None:
+    graph = model.in_int8(classifier_graph(model.classifier.backbone.graph(), model.size, model.top))
+    write_metadata(graph, model.metadata)
     save_graph(graph, folder / "model.xml")
 
 
-def _write_onnx(classifier: ImageClassifier, top: DenseStack, metadata: dict[str, str], folder: Path) -> None:
-    graph = classifier_graph(classifier.backbone.graph(), classifier.backbone.size, top)
-    doc = f"{len(classifier.class_names)} classes on {classifier.backbone.name}, by Topwork {VERSION}."
-    (folder / "model.onnx").write_bytes(to_onnx(graph, metadata, doc).SerializeToString())
+def _write_onnx(model: _Model, folder: Path) -> None:
+    graph = classifier_graph(model.classifier.backbone.graph(), model.size, model.top)
+    doc = f"{len(model.classifier.class_names)} classes on {model.classifier.backbone.name}, by Topwork {VERSION}."
+    made = model.in_int8(to_onnx(graph, model.metadata, doc))
+    (folder / "model.onnx").write_bytes(made.SerializeToString())
 
 
-def _write_keras(classifier: ImageClassifier, top: DenseStack, metadata: dict[str, str], folder: Path) -> None:
-    _write_by_keras(classifier, top, folder, "keras", folder / "model.keras")
-    _append(folder / "model.keras", {"topwork.json": json.dumps(metadata, ensure_ascii=False)})
+def _write_keras(model: _Model, folder: Path) -> None:
+    _write_by_keras(model, "keras", folder / "model.keras")
+    _append(folder / "model.keras", {"topwork.json": json.dumps(model.metadata, ensure_ascii=False)})
 
 
-def _write_litert(classifier: ImageClassifier, top: DenseStack, metadata: dict[str, str], folder: Path) -> None:
-    _write_by_keras(classifier, top, folder, "litert", folder / "model.tflite")
-    labels = "".join(f"{name}\n" for name in classifier.class_names)  # what LiteRT's own tools look for
-    _append(folder / "model.tflite", {"labels.txt": labels, "topwork.json": json.dumps(metadata, ensure_ascii=False)})
+def _write_litert(model: _Model, folder: Path) -> None:
+    _write_by_keras(model, "litert", folder / "model.tflite")
+    labels = "".join(f"{name}\n" for name in model.classifier.class_names)  # what LiteRT's own tools look for
+    metadata = json.dumps(model.metadata, ensure_ascii=False)
+    _append(folder / "model.tflite", {"labels.txt": labels, "topwork.json": metadata})
 
 
-def _write_by_keras(classifier: ImageClassifier, top: DenseStack, folder: Path, form: Any, out: Path) -> None:
-    tensors = folder / "top.safetensors"
-    save_file(top.tensors(), tensors)
-    backbone = classifier.backbone
+def _write_by_keras(model: _Model, form: Any, out: Path) -> None:
+    tensors = out.with_name("top.safetensors")
+    save_file(model.top.tensors(), tensors)
+    backbone = model.classifier.backbone
     write_keras_model(KerasJob(backbone.spec, str(backbone.weights.tensors), str(tensors), form, str(out)))
     tensors.unlink()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
-from topwork.errors import EnvironmentProblem, UnknownNameError, did_you_mean
+from topwork.errors import EnvironmentProblem, OptionError, UnknownNameError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Format:
         name: what the user types.
         file: the name of the file to load; OpenVINO's weights lie beside it.
         runtime: the distribution that runs it.
+        install: what using the file takes, beside Pillow.
         extra: the extra that exporting needs; '' for none.
         modules: what that extra brings, as it is imported.
         tolerance: the largest difference to Topwork's probabilities that the gate lets through, in 0..1. Sums in
@@ -26,6 +27,7 @@ class Format:
     name: str
     file: str
     runtime: str
+    install: str
     extra: str
     modules: tuple[str, ...]
     tolerance: float
@@ -35,19 +37,29 @@ class Format:
 FORMATS = {
     row.name: row
     for row in (
-        Format("onnx", "model.onnx", "onnxruntime", "onnx", ("onnx", "onnxruntime"), 1e-3, True),
-        Format("openvino", "model.xml", "openvino", "", (), 1e-3, True),
-        Format("keras", "model.keras", "keras", "", (), 2e-2, False),
-        Format("litert", "model.tflite", "ai-edge-litert", "litert", ("tensorflow", "ai_edge_litert"), 1e-3, False),
+        Format("onnx", "model.onnx", "onnxruntime", "onnxruntime", "onnx", ("onnx", "onnxruntime"), 1e-3, True),
+        Format("openvino", "model.xml", "openvino", "openvino", "", (), 1e-3, True),
+        Format("keras", "model.keras", "keras", "keras jax", "", (), 2e-2, False),
+        Format(
+            "litert",
+            "model.tflite",
+            "ai-edge-litert",
+            "ai-edge-litert",
+            "litert",
+            ("tensorflow", "ai_edge_litert"),
+            1e-3,
+            False,
+        ),
     )
 }
 
 
-def find_format(name: str) -> Format:
+def find_format(name: str, *, int8: bool = False) -> Format:
     """The format called `name`.
 
     Raises:
         UnknownNameError: there is none.
+        OptionError: `int8`, which it can't be exported in.
         EnvironmentProblem: it needs an extra that isn't installed.
     """
     found = FORMATS.get(name)
@@ -55,6 +67,11 @@ def find_format(name: str) -> Format:
         raise UnknownNameError(
             f"Unknown export format {name!r}.{did_you_mean(name, FORMATS)} There are {', '.join(FORMATS)}."
         )
+    if int8 and not found.has_int8:
+        able = " and ".join(form.name for form in FORMATS.values() if form.has_int8)
+        raise OptionError(f"--int8 is for {able}; {name} is exported in float32.")
+    if int8:
+        require_modules("--int8", "int8", ("nncf",))
     require_modules(f"Exporting to {name}", found.extra, found.modules)
     return found
 

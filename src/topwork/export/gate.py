@@ -23,6 +23,7 @@ from PIL import Image
 
 from topwork.data.decoding import Payload
 from topwork.errors import ExportError
+from topwork.export.formats import Format
 from topwork.types import FloatArray
 
 PROGRAM = "use.py"
@@ -64,29 +65,21 @@ class GateResult:
         return {**asdict(self), "passed": self.is_passed}
 
 
-def run_gate(folder: Path, images: Sequence[Payload], expected: FloatArray, *, runtime: str, tolerance: float) -> GateResult:
-    """Compare what the export in `folder` answers with what Topwork does.
-
-    Args:
-        folder: with the exported file and its program.
-        images: N images, as files, encoded bytes or pixels.
-        expected: `(N, K)` probabilities, Topwork's for these.
-        runtime: the name of the distribution that runs the file.
-        tolerance: see `GateResult`.
+def compare(form: Format, expected: FloatArray, found: FloatArray) -> GateResult:
+    """What the exported file answered beside what Topwork does, each `(N, K)` probabilities.
 
     Raises:
-        ExportError: the program failed, or its answers are not probabilities of these classes.
+        ExportError: they are not of the same images and classes.
     """
-    found = run_program(folder, images)
     if found.shape != expected.shape:
         raise ExportError(f"The exported file gave probabilities of shape {found.shape}, expected {expected.shape}.")
     difference = np.abs(found - expected)
     return GateResult(
-        runtime=f"{runtime} {version(runtime)}",
+        runtime=f"{form.runtime} {version(form.runtime)}",
         n_images=len(expected),
         n_agree=int(np.sum(found.argmax(axis=1) == expected.argmax(axis=1))),
         largest_difference=float(np.where(np.isfinite(difference), difference, 1.0).max()),
-        tolerance=tolerance,
+        tolerance=form.tolerance,
     )
 
 

@@ -22,7 +22,9 @@ OPSET = 18
 """The first whose Resize averages when it shrinks."""
 _IR_VERSION = 10
 _SAME = {
-    **{name: name for name in ("Add", "Concat", "Gather", "Relu", "Reshape", "Sigmoid", "Softmax", "Sqrt", "Transpose")},
+    **{
+        name: name for name in ("Add", "Concat", "Gather", "Relu", "Reshape", "Sigmoid", "Softmax", "Sqrt", "Transpose")
+    },
     "Broadcast": "Expand",
     "Divide": "Div",
     "HSwish": "HardSwish",

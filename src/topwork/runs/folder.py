@@ -19,7 +19,7 @@ from topwork.classifier.predictions import Predictions
 from topwork.classifier.saving import write_classifier
 from topwork.classifier.training import Training
 from topwork.data.dataset import ImageDataset
-from topwork.data.splits import TEST
+from topwork.data.splits import TRAIN, VALIDATION
 from topwork.errors import SavedFileError
 from topwork.evaluation.confidence import Reliability, reliability
 from topwork.evaluation.intervals import proportion
@@ -81,16 +81,23 @@ def write_run_folder(
 
 
 @dataclass(frozen=True, eq=False)
-class TrainingImages:
-    """The images that a run's top was trained or validated on: `(N,)` digests, N names, N labels."""
+class RecordedImages:
+    """Images of a run: `(N,)` digests, N names, N labels, N sides."""
 
     digests: DigestArray
     names: list[str]
     labels: list[str]
+    sides: list[str]
+
+    def on(self, *sides: str) -> RecordedImages:
+        """Those on any of these sides."""
+        rows = [i for i, side in enumerate(self.sides) if side in sides]
+        names, labels, kept = ([values[i] for i in rows] for values in (self.names, self.labels, self.sides))
+        return RecordedImages(self.digests[rows], names, labels, kept)
 
 
-def training_images(path: Path) -> TrainingImages | None:
-    """The images that a run's top was trained or validated on; None where there is no list.
+def recorded_images(path: Path) -> RecordedImages | None:
+    """Which image was on which side in a run; None where there is no list.
 
     `path` is a run folder, or the classifier in it.
     """
@@ -104,9 +111,13 @@ def training_images(path: Path) -> TrainingImages | None:
             rows = parquet.ParquetFile(file).read(columns=["digest", "side", "image", "label"]).to_pydict()
     except (OSError, ValueError) as error:
         raise SavedFileError(f"{str(path / IMAGES)!r} can't be read: {error}. Copy the run folder again.") from error
-    used = [i for i, side in enumerate(rows["side"]) if side != TEST]
-    digests = np.array([rows["digest"][i] for i in used], dtype="S16")
-    return TrainingImages(digests, [rows["image"][i] for i in used], [rows["label"][i] for i in used])
+    return RecordedImages(np.array(rows["digest"], dtype="S16"), rows["image"], rows["label"], rows["side"])
+
+
+def training_images(path: Path) -> RecordedImages | None:
+    """The images that a run's top was trained or validated on; None where there is no list."""
+    found = recorded_images(path)
+    return None if found is None else found.on(TRAIN, VALIDATION)
 
 
 def _metrics(

@@ -1,0 +1,135 @@
+"""Exporting what a run folder holds, its own test images at the gate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from topwork.classifier.classifier import ImageClassifier
+from topwork.classifier.saving import load_classifier
+from topwork.data.dataset import ImageDataset
+from topwork.data.decoding import Payload, digest_of, has_8_bits, quiet_pillow, read_image
+from topwork.data.splits import TEST, TRAIN
+from topwork.errors import BadImageError, DataError, ExportError, TopworkError
+from topwork.export.export import Export, export_classifier
+from topwork.export.formats import find_format
+from topwork.export.quantization import CALIBRATION_IMAGES, Int8Images
+from topwork.files import printable, read_json
+from topwork.progress import Reporter, console_reporter
+from topwork.runs.folder import RecordedImages, recorded_images
+from topwork.types import IntArray
+
+GATE_IMAGES = 32
+"""How many of the run's test images go through the gate."""
+INT8_TEST_IMAGES = 2_000
+"""How many of them tell what int8 costs, at most."""
+
+
+def export_run(
+    path: str | Path,
+    to: str,
+    *,
+    out: str | Path | None = None,
+    dataset: ImageDataset | None = None,
+    int8: bool = False,
+    reporter: Reporter | None = None,
+) -> Export:
+    """Export the classifier of a run folder; see `export_classifier`.
+
+    Args:
+        path: the run folder; or a classifier alone, for which any images in `dataset` do at the gate.
+        to: 'onnx', 'openvino', 'keras' or 'litert'.
+        out: the folder to write; None takes `exports/FORMAT` in the run folder, `-int8` added where that is asked for.
+        dataset: where the run's images are now; None looks where they were.
+        int8: weights and activations in int8, if the test accuracy bears it.
+        reporter: hears of progress; None shows it on standard error.
+
+    Raises:
+        SavedFileError: `path` holds no classifier.
+        DataError: the run's images can't be found.
+        ExportError: the file answers otherwise than Topwork; nothing is delivered then.
+    """
+    reporter = reporter or console_reporter()
+    path, form = Path(path), find_format(to, int8=int8)
+    classifier = load_classifier(path, device="cpu")
+    recorded = recorded_images(path)
+    dataset = dataset or _dataset_of(path)
+    if int8 and recorded is None:
+        raise DataError("--int8 is measured on the run's test images; give a run folder, not a classifier alone.")
+    images, _ = _find(dataset, recorded, TEST, GATE_IMAGES)
+    if not images:
+        raise DataError(f"No test image of the run can be read in {dataset.origin!r}. Say where they are with --data.")
+    for_int8 = _int8_images(classifier, dataset, recorded) if int8 and recorded else None
+    n = len(images) if for_int8 is None else len(for_int8.test)
+    reporter.note(f"Exporting to {form.name}; then {n:,} images go through the exported file and through Topwork")
+    folder = Path(out) if out is not None else path / "exports" / (form.name + ("-int8" if int8 else ""))
+    _require_export_or_nothing(folder)
+    return export_classifier(classifier, to, folder, images, int8=for_int8)
+
+
+def _int8_images(classifier: ImageClassifier, dataset: ImageDataset, recorded: RecordedImages) -> Int8Images:
+    calibration, _ = _find(dataset, recorded, TRAIN, CALIBRATION_IMAGES)
+    test, names = _find(dataset, recorded, TEST, INT8_TEST_IMAGES)
+    if not calibration:
+        raise DataError(f"No training image of the run can be read in {dataset.origin!r}. Say where with --data.")
+    labels = np.array([classifier.class_names.index(name) for name in names])
+    return Int8Images(calibration, test, labels)
+
+
+def _dataset_of(path: Path) -> ImageDataset:
+    """The images that a run was trained and tested on, where they were."""
+    record = next((found for folder in (path, path.resolve().parent) if (found := read_json(folder / "run.json"))), {})
+    origin = record.get("data", {}).get("origin")
+    if not origin:
+        raise DataError(
+            f"{printable(str(path))!r} doesn't say which images it was tested on, and an export is delivered only "
+            "after real images went through it. Name some with --data, such as --data photos/."
+        )
+    try:
+        return ImageDataset.load(origin)
+    except TopworkError as error:
+        raise DataError(
+            f"The run's images are looked for in {origin!r}, where they were: {error} "
+            "If they are elsewhere now, or in a table with columns of other names, say so with --data."
+        ) from error
+
+
+def _find(dataset: ImageDataset, recorded: RecordedImages | None, side: str, n: int) -> tuple[list[Payload], list[str]]:
+    """Up to `n` readable images of the run's `side`, evenly spaced, with their labels; any where there's no list."""
+    wanted = None if recorded is None else recorded.on(side)
+    rows = np.arange(len(dataset)) if wanted is None else _rows_of(dataset, wanted, side)
+    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int))]
+    images: list[Payload] = []
+    labels: list[str] = []
+    with quiet_pillow():
+        for row, payload in zip(chosen, dataset.source.payloads(dataset.rows[chosen]), strict=True):
+            if _is_readable(payload) and (wanted is None or np.isin(digest_of(payload), wanted.digests)):
+                images.append(payload)
+                labels.append(dataset.class_names[dataset.labels[row]])
+    return images, labels
+
+
+def _rows_of(dataset: ImageDataset, wanted: RecordedImages, side: str) -> IntArray:
+    """The rows that hold the wanted images, found by name, else by content."""
+    names = set(wanted.names)
+    rows = np.array([row for row, name in enumerate(dataset.names) if name in names], dtype=np.int64)
+    if not len(rows):
+        rows = np.flatnonzero(np.isin(dataset.digests, wanted.digests))
+    if not len(rows):
+        raise DataError(f"None of the run's {side} images is in {dataset.origin!r}. Say where they are with --data.")
+    return rows
+
+
+def _is_readable(payload: Payload) -> bool:
+    try:
+        read_image(payload, "image")
+    except (BadImageError, OSError):
+        return False
+    return has_8_bits(payload)
+
+
+def _require_export_or_nothing(folder: Path) -> None:
+    """Never replace a folder that holds something else."""
+    if folder.exists() and not (folder / "export.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ExportError(f"{printable(str(folder))!r} holds something that isn't an export. Choose another --out.")
