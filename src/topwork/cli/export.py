@@ -48,6 +48,7 @@ def export(run: str, to: str, int8: bool, out: str | None, source: str | None, q
 
 def _as_text(done: Export, to: str) -> str:
     from topwork.export.formats import FORMATS
+    from topwork.export.gate import TOLERANCE
     from topwork.files import printable
 
     gate, folder = done.gate, shlex.quote(printable(str(done.folder)))
@@ -57,7 +58,7 @@ def _as_text(done: Export, to: str) -> str:
         f"Topwork; probabilities differ by {gate.largest_difference:.1g} at most",
     ]
     if done.int8 is None:
-        lines[-1] += f" ({gate.tolerance:g} is allowed)"
+        lines[-1] += f" ({TOLERANCE:g} is allowed)"
     else:
         lines.append(f"Test accuracy {done.int8.before} in float32, {done.int8.after} in int8")
     lines.append(f"Use it without Topwork: pip install {FORMATS[to].install} pillow; python {folder}/use.py IMAGE")

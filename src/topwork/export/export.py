@@ -16,7 +16,7 @@ from topwork.classifier.classifier import ImageClassifier
 from topwork.data.decoding import Payload
 from topwork.errors import ExportError
 from topwork.export.formats import Format, find_format
-from topwork.export.gate import PROGRAM, GateResult, compare, run_program
+from topwork.export.gate import PROGRAM, TOLERANCE, GateResult, compare, run_program
 from topwork.export.graph import classifier_graph, save_graph, write_metadata
 from topwork.export.keras_model import KerasJob, write_keras_model
 from topwork.export.onnx_graph import to_onnx
@@ -58,7 +58,7 @@ def export_classifier(
     """Write `classifier` as a file for other software, if it then answers `images` as Topwork does.
 
     The file takes upright uint8 RGB images `(B, H, W, 3)` and gives probabilities `(B, K)`; cutting, resizing and
-    scaling happen inside. LiteRT, which has no such filter, takes squares of the backbone's size.
+    scaling happen inside.
 
     Args:
         classifier: with a top of dense layers.
@@ -88,7 +88,7 @@ def export_classifier(
         if accuracy is None and not gate.is_passed:
             raise ExportError(
                 f"The {form.name} file answers otherwise than Topwork: probabilities differ by up to "
-                f"{gate.largest_difference:.2g} ({gate.tolerance:g} is allowed), {gate.n_agree} of {gate.n_images} "
+                f"{gate.largest_difference:.2g} ({TOLERANCE:g} is allowed), {gate.n_agree} of {gate.n_images} "
                 "images get the same class. Nothing was delivered. Try another format."
             )
         _write_facts(staging, form, model.metadata, gate, accuracy)

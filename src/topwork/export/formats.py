@@ -19,8 +19,6 @@ class Format:
         install: what using the file takes, beside Pillow.
         extra: the extra that exporting needs; '' for none.
         modules: what that extra brings, as it is imported.
-        tolerance: the largest difference to Topwork's probabilities that the gate lets through, in 0..1. Sums in
-            float32 in another order give 1e-5 to 5e-4; Keras resizes without rounding between its two directions.
         has_int8: whether it can be exported in int8.
     """
 
@@ -30,16 +28,15 @@ class Format:
     install: str
     extra: str
     modules: tuple[str, ...]
-    tolerance: float
     has_int8: bool
 
 
 FORMATS = {
     row.name: row
     for row in (
-        Format("onnx", "model.onnx", "onnxruntime", "onnxruntime", "onnx", ("onnx", "onnxruntime"), 1e-3, True),
-        Format("openvino", "model.xml", "openvino", "openvino", "", (), 1e-3, True),
-        Format("keras", "model.keras", "keras", "keras jax", "", (), 2e-2, False),
+        Format("onnx", "model.onnx", "onnxruntime", "onnxruntime", "onnx", ("onnx", "onnxruntime"), True),
+        Format("openvino", "model.xml", "openvino", "openvino", "", (), True),
+        Format("keras", "model.keras", "keras", "keras jax", "", (), False),
         Format(
             "litert",
             "model.tflite",
@@ -47,7 +44,6 @@ FORMATS = {
             "ai-edge-litert",
             "litert",
             ("tensorflow", "ai_edge_litert"),
-            1e-3,
             False,
         ),
     )

@@ -27,6 +27,9 @@ from topwork.export.formats import Format
 from topwork.types import FloatArray
 
 PROGRAM = "use.py"
+TOLERANCE = 0.01
+"""The largest difference between two probabilities that is let through. Graphs resize in float32, Pillow in whole
+numbers, so one value in 3,000 is a level off, which was seen to move a probability by 0.0014."""
 _RUNNER = """
 import json, runpy, sys
 sys.modules["openvino_telemetry"] = None  # nothing goes over the network unasked
@@ -46,23 +49,21 @@ class GateResult:
         n_images: images that were answered by both.
         n_agree: of these, how many got the same class.
         largest_difference: the largest between two probabilities of one class for one image, in 0..1.
-        tolerance: the largest difference that is let through.
     """
 
     runtime: str
     n_images: int
     n_agree: int
     largest_difference: float
-    tolerance: float
 
     @property
     def is_passed(self) -> bool:
         """Whether every difference is within the tolerance; a class may then differ on a near tie only."""
-        return self.largest_difference <= self.tolerance
+        return self.largest_difference <= TOLERANCE
 
     def as_dict(self) -> dict[str, Any]:
         """The result as JSON."""
-        return {**asdict(self), "passed": self.is_passed}
+        return {**asdict(self), "tolerance": TOLERANCE, "passed": self.is_passed}
 
 
 def compare(form: Format, expected: FloatArray, found: FloatArray) -> GateResult:
@@ -79,7 +80,6 @@ def compare(form: Format, expected: FloatArray, found: FloatArray) -> GateResult
         n_images=len(expected),
         n_agree=int(np.sum(found.argmax(axis=1) == expected.argmax(axis=1))),
         largest_difference=float(np.where(np.isfinite(difference), difference, 1.0).max()),
-        tolerance=form.tolerance,
     )
 
 

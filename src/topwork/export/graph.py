@@ -1,7 +1,8 @@
 """The whole classifier as one OpenVINO graph: uint8 RGB images of any size in, probabilities out.
 
-What `data/decoding.py` does to an upright RGB picture is done inside, to the last bit: the centre square is cut at
-whole pixels and resized by Pillow's own bicubic filter, on bytes.
+What `data/decoding.py` does to an upright RGB picture is done inside: the centre square is cut at whole pixels and
+resized by Pillow's bicubic filter, as two matrix products. OpenVINO's own filter rounds ties the other way, and takes
+longer.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import openvino as ov
 
 INPUT, OUTPUT = "image", "probabilities"
+RESIZING = "resizing"
+"""How the names of the nodes begin that must stay exact."""
 
 
 def classifier_graph(backbone_graph: Path, size: int, top: DenseStack) -> ov.Model:
@@ -32,7 +35,7 @@ def classifier_graph(backbone_graph: Path, size: int, top: DenseStack) -> ov.Mod
     backbone = ov.Core().read_model(backbone_graph)
     image = ov.opset13.parameter(ov.PartialShape([-1, -1, -1, 3]), np.uint8, name=INPUT)
     backbone_input = backbone.get_parameters()[0]
-    square = _square(image, size)
+    square = resized_square(image, size)
     for reader in backbone_input.output(0).get_target_inputs():
         reader.replace_source_output(square.output(0))
     features = backbone.get_results()[0].input_value(0)
@@ -55,24 +58,48 @@ def save_graph(model: ov.Model, path: Path) -> None:
     import_openvino().save_model(model, path, compress_to_fp16=False)
 
 
-def _square(image: ov.Node, size: int) -> ov.Node:
-    """`(B, size, size, 3)` uint8, the centre square of `(B, H, W, 3)`, resized."""
+def resized_square(image: ov.Node, size: int) -> ov.Node:
+    """`(B, size, size, 3)` uint8, the centre square of `(B, H, W, 3)`, resized: Pillow's to one level in 3,000 values.
+
+    Rounded after each direction, half up, as Pillow does; where it sums in whole numbers, this sums in float32.
+    """
     ops = import_openvino().opset13
     height_width = ops.gather(ops.shape_of(image, "i64"), _ints(1, 2), np.int64(0))
     side = ops.reduce_min(height_width, _ints(0), keep_dims=True)
     start = ops.divide(ops.subtract(height_width, side), _ints(2, 2))
     square = ops.slice(image, start, ops.add(start, side), _ints(1, 1), _ints(1, 2))
-    return ops.interpolate(
-        square,
-        _ints(size, size),
-        "bicubic_pillow",
-        "sizes",
-        pads_begin=[0, 0, 0, 0],
-        pads_end=[0, 0, 0, 0],
-        cube_coeff=-0.5,  # Pillow's
-        antialias=True,
-        axes=_ints(1, 2),
-    )
+    weights = _bicubic_weights(side, size)
+    x = ops.transpose(ops.convert(square, "f32"), _ints(0, 3, 1, 2))
+    along = ops.matmul(x, ops.transpose(weights, _ints(1, 0)), False, False)
+    across = ops.matmul(weights, _rounded(along), False, False)
+    for name, product in (("along", along), ("across", across)):
+        product.set_friendly_name(f"{RESIZING}/{name}")
+    return ops.convert(ops.transpose(_rounded(across), _ints(0, 2, 3, 1)), "u8")
+
+
+def _rounded(x: ov.Node) -> ov.Node:
+    ops = import_openvino().opset13
+    return ops.clamp(ops.floor(ops.add(x, np.float32(0.5))), 0, 255)
+
+
+def _bicubic_weights(side: ov.Node, size: int) -> ov.Node:
+    """`(size, side)` float32: how much each of `side` pixels counts in each of `size`; rows sum to 1.
+
+    The cubic convolution of Keys (1981) with a = -0.5, as wide as Pillow makes it where a picture shrinks, in
+    Pillow's steps of 2^-22.
+    """
+    ops, number = import_openvino().opset13, np.float32
+    whole = ops.range(np.int64(0), ops.squeeze(side, _ints(0)), np.int64(1), "i64")
+    pixel = ops.unsqueeze(ops.add(ops.convert(whole, "f32"), number(0.5)), _ints(0))
+    scale = ops.divide(ops.convert(side, "f32"), number(size))
+    centre = ops.multiply(ops.constant(np.arange(0.5, size, dtype=number)[:, None]), scale)
+    d = ops.abs(ops.divide(ops.subtract(pixel, centre), ops.maximum(scale, number(1))))
+    near = ops.add(ops.multiply(ops.multiply(ops.subtract(ops.multiply(d, number(1.5)), number(2.5)), d), d), number(1))
+    far = ops.subtract(ops.multiply(ops.add(ops.multiply(ops.subtract(d, number(5)), d), number(8)), d), number(4))
+    beyond = ops.select(ops.less(d, number(2)), ops.multiply(far, number(-0.5)), number(0))
+    weights = ops.select(ops.less(d, number(1)), near, beyond)
+    weights = ops.divide(weights, ops.reduce_sum(weights, _ints(1), keep_dims=True))
+    return ops.multiply(ops.floor(ops.add(ops.multiply(weights, number(2**22)), number(0.5))), number(2**-22))
 
 
 def _probabilities(features: ov.Output, top: DenseStack) -> ov.Node:

@@ -21,8 +21,7 @@ class KerasJob:
         spec: the backbone's network.
         weights: the backbone's tensors, a safetensors file.
         top: the top's tensors, a safetensors file.
-        form: 'keras', with images of any size in; or 'litert', with squares of the backbone's size in: its resizing
-            has no bicubic filter.
+        form: 'keras' or 'litert'.
         out: the file to write.
     """
 
@@ -61,10 +60,8 @@ def _build(job: KerasJob, top: DenseStack) -> Any:
 
     base = build_base(job.spec)
     assign_tensors(base, Path(job.weights))
-    size = job.spec.size
-    any_size = job.form == "keras"
-    image = keras.Input((None, None, 3) if any_size else (size, size, 3), dtype="uint8", name="image")
-    x = build_network(job.spec, base)(_square(image, size) if any_size else image)
+    image = keras.Input((None, None, 3), dtype="uint8", name="image")
+    x = build_network(job.spec, base)(_resized_square(image, job.spec.size))
     layers = list(zip(top.kernels, top.biases, strict=True))
     for i, (kernel, bias) in enumerate(layers, 1):
         last = i == len(layers)
@@ -75,22 +72,41 @@ def _build(job: KerasJob, top: DenseStack) -> Any:
     return keras.Model(image, x, name="topwork")
 
 
-def _square(image: Any, size: int) -> Any:
-    """The centre square, resized and rounded to bytes again, as `data/decoding.py` does (to one level of 255)."""
-    import keras
+def _resized_square(image: Any, size: int) -> Any:
+    """What `graph.resized_square` does, in Keras: there a shape is no number to calculate with, so ones are counted."""
+    from keras import ops
 
-    resizing = keras.layers.Resizing(
-        size,
-        size,
-        interpolation="bicubic",
-        antialias=True,
-        crop_to_aspect_ratio=True,
-        data_format="channels_last",
-        dtype="float32",
-        name="centre_square",
-    )
-    levels = keras.ops.round(keras.ops.clip(resizing(keras.ops.cast(image, "float32")), 0, 255))
-    return keras.ops.cast(levels, "uint8")
+    x = ops.transpose(ops.cast(image, "float32"), (0, 3, 1, 2))
+    ones = ops.ones_like(x[:1, 0])
+    rows, columns = ones[:, :, 0], ones[:, 0, :]
+    height, width = (ops.sum(pixels, axis=1, keepdims=True) for pixels in (rows, columns))
+    side = ops.minimum(height, width)
+    across, along = _bicubic_weights(rows, height, side, size), _bicubic_weights(columns, width, side, size)
+    x = _rounded(ops.matmul(x, ops.transpose(along)))
+    return ops.cast(ops.transpose(_rounded(ops.matmul(across, x)), (0, 2, 3, 1)), "uint8")
+
+
+def _rounded(x: Any) -> Any:
+    from keras import ops
+
+    return ops.clip(ops.floor(x + 0.5), 0, 255)
+
+
+def _bicubic_weights(ones: Any, length: Any, side: Any, size: int) -> Any:
+    """`(size, length)`: as in `graph.py`, but over the whole of the picture, 0 outside the centre square."""
+    from keras import ops
+
+    start = ops.floor((length - side) / 2)
+    pixel = ops.cumsum(ones, axis=1) - 0.5
+    scale = side / float(size)
+    centre = start + scale * np.arange(0.5, size, dtype=np.float32)[:, None]
+    d = ops.abs((pixel - centre) / ops.maximum(scale, 1.0))
+    near = ((1.5 * d - 2.5) * d) * d + 1.0
+    far = -0.5 * (((d - 5.0) * d + 8.0) * d - 4.0)
+    is_inside = ops.cast((pixel > start) & (pixel < start + side), "float32")
+    weights = ops.where(d < 1.0, near, ops.where(d < 2.0, far, 0.0)) * is_inside
+    weights = weights / ops.sum(weights, axis=1, keepdims=True)
+    return ops.floor(weights * 2.0**22 + 0.5) * 2.0**-22
 
 
 if __name__ == "__main__":

@@ -19,12 +19,11 @@ if TYPE_CHECKING:
     import openvino as ov
 
 OPSET = 18
-"""The first whose Resize averages when it shrinks."""
+"""Old enough for most runtimes, and the first in which all reductions take their axes as inputs."""
 _IR_VERSION = 10
 _SAME = {
-    **{
-        name: name for name in ("Add", "Concat", "Gather", "Relu", "Reshape", "Sigmoid", "Softmax", "Sqrt", "Transpose")
-    },
+    **{name: name for name in ("Abs", "Add", "Concat", "Floor", "Gather", "Less", "Range", "Relu", "Reshape")},
+    **{name: name for name in ("Sigmoid", "Softmax", "Sqrt", "Squeeze", "Transpose", "Unsqueeze")},
     "Broadcast": "Expand",
     "Divide": "Div",
     "HSwish": "HardSwish",
@@ -32,6 +31,7 @@ _SAME = {
     "Multiply": "Mul",
     "Negative": "Neg",
     "Power": "Pow",
+    "Select": "Where",
     "Subtract": "Sub",
 }
 """Operations whose inputs are the same in both; their attributes are in `_attributes`."""
@@ -226,9 +226,8 @@ def _gelu(writer: _Writer, node: ov.Node, output: str) -> str:
 
 
 def _reduce(writer: _Writer, node: ov.Node, output: str) -> str:
-    kind = {"ReduceMean": "ReduceMean", "ReduceMin": "ReduceMin"}[node.get_type_name()]
     inputs = [writer.input(node, 0), writer.input(node, 1)]
-    return writer.add(kind, inputs, output, keepdims=int(node.get_attributes()["keep_dims"]))
+    return writer.add(node.get_type_name(), inputs, output, keepdims=int(node.get_attributes()["keep_dims"]))
 
 
 def _pad(writer: _Writer, node: ov.Node, output: str) -> str:
@@ -280,32 +279,14 @@ def _strided_slice(writer: _Writer, node: ov.Node, output: str) -> str:
     return writer.add("Slice", [writer.input(node, 0), *inputs], output)
 
 
-def _interpolate(writer: _Writer, node: ov.Node, output: str) -> str:
-    """`graph._square`'s: Pillow's bicubic filter on bytes, which ONNX Runtime has to the bit too."""
-    given = node.get_attributes()
-    if given["mode"] != "bicubic_pillow":
-        raise ExportError(f"Resizing by {given['mode']} has no translation to ONNX.")
-    return writer.add(
-        "Resize",
-        [writer.input(node, 0), "", "", writer.input(node, 1)],
-        output,
-        mode="cubic",
-        cubic_coeff_a=float(given["cube_coeff"]),
-        antialias=1,
-        exclude_outside=1,
-        axes=writer.constant_of(node, 2).tolist(),
-    )
-
-
 _TRANSLATIONS: dict[str, Callable[[_Writer, Any, str], str]] = {
     **dict.fromkeys(("Convolution", "GroupConvolution"), _convolution),
     **dict.fromkeys(("AvgPool", "MaxPool"), _pool),
-    **dict.fromkeys(("ReduceMean", "ReduceMin"), _reduce),
+    **dict.fromkeys(("ReduceMean", "ReduceMin", "ReduceSum"), _reduce),
     "BatchNormInference": _batch_norm,
     "Clamp": _clamp,
     "Convert": _convert,
     "Gelu": _gelu,
-    "Interpolate": _interpolate,
     "MatMul": _matmul,
     "Pad": _pad,
     "ShapeOf": _shape_of,

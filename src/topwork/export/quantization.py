@@ -14,6 +14,7 @@ import numpy as np
 from topwork.data.decoding import Payload, read_image
 from topwork.errors import ExportError
 from topwork.evaluation.intervals import Proportion, proportion
+from topwork.export.graph import RESIZING
 from topwork.types import FloatArray, IntArray
 
 Model = TypeVar("Model")
@@ -67,7 +68,12 @@ def quantize(model: Model, images: Sequence[Payload], size: int) -> Model:
         return {"image": np.asarray(read_image(payload, "calibration image", at_least=2 * size))[None]}
 
     with contextlib.redirect_stdout(io.StringIO()):  # its bars would lie among the command's results
-        return nncf.quantize(model, nncf.Dataset(images, given), subset_size=CALIBRATION_IMAGES)  # type: ignore[no-any-return]
+        return nncf.quantize(  # type: ignore[no-any-return]
+            model,
+            nncf.Dataset(images, given),
+            subset_size=CALIBRATION_IMAGES,
+            ignored_scope=nncf.IgnoredScope(patterns=[f"{RESIZING}/.*"]),
+        )
 
 
 def compare_accuracy(labels: IntArray, before: FloatArray, after: FloatArray) -> Int8Result:

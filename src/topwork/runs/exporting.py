@@ -114,7 +114,7 @@ def _rows_of(dataset: ImageDataset, wanted: RecordedImages, side: str) -> IntArr
     """The rows that hold the wanted images, found by name, else by content."""
     names = set(wanted.names)
     rows = np.array([row for row, name in enumerate(dataset.names) if name in names], dtype=np.int64)
-    if not len(rows):
+    if not 0 < len(rows) <= len(wanted.names):  # other names, or one name for several images
         rows = np.flatnonzero(np.isin(dataset.digests, wanted.digests))
     if not len(rows):
         raise DataError(f"None of the run's {side} images is in {dataset.origin!r}. Say where they are with --data.")

@@ -21,10 +21,7 @@ def read(path):
     picture = ImageOps.exif_transpose(picture)  # upright
     if picture.has_transparency_data:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    square = picture.convert("RGB").crop((left, top, left + side, top + side))
-    return np.asarray(square.resize((size, size), Image.Resampling.BICUBIC))
+    return np.asarray(picture.convert("RGB"))
 
 
 def predict(path):

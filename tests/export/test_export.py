@@ -1,0 +1,276 @@
+"""Exported files: they pass the gate, say what they are, and work where Topwork is not."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import topwork as tw
+from helpers import COLOURS, make_photo, make_photos
+from topwork.classifier.classifier import ImageClassifier
+from topwork.data.decoding import read_square
+from topwork.errors import EnvironmentProblem, ExportError, OptionError
+from topwork.export import export as exporting
+from topwork.export import quantization
+from topwork.export.export import export_classifier
+from topwork.export.formats import FORMATS
+from topwork.export.gate import TOLERANCE
+from topwork.export.graph import resized_square
+from topwork.export.onnx_graph import to_onnx
+from topwork.openvino_door import import_openvino
+
+Topwork = Callable[..., object]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def photos_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_photos(tmp_path_factory.mktemp("export") / "photos", n=20)
+
+
+@pytest.fixture(scope="module")
+def classifier(photos_folder: Path) -> ImageClassifier:
+    dataset = tw.ImageDataset.from_directory(photos_folder)
+    top = tw.MLPTop(class_layers=[16], epochs=8)  # two layers, and probabilities that are not all 0 and 1
+    return tw.fit_classifier(dataset, top=top, seed=0, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Pictures much like those it was trained on, as cameras and people make them: larger, longer, turned, clear."""
+    folder = tmp_path_factory.mktemp("images")
+    for i, size in enumerate([(48, 40), (40, 41), (33, 90), (50, 50), (64, 64)]):
+        make_photo((60 + 25 * i, 170 - 20 * i, 60), i, size).save(folder / f"{i}.jpg", quality=92)
+    make_photo(COLOURS["ash"], 6).resize((600, 500)).save(folder / "large.jpg")
+    turned = make_photo(COLOURS["cedar"], 7)
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(folder / "turned.jpg", exif=exif)
+    clear = make_photo(COLOURS["birch"], 8).convert("RGBA")
+    clear.putalpha(200)
+    clear.save(folder / "clear.png")
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="session")
+def python_without_topwork(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python with all that this one has but Topwork."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    there = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
+        if "topwork" not in entry.name and entry.suffix != ".pth" and not (there / entry.name).exists():
+            (there / entry.name).symlink_to(entry)
+    python = folder / "bin" / "python"
+    found = subprocess.run([python, "-c", "import topwork"], capture_output=True, text=True, check=False)
+    assert "No module named 'topwork'" in found.stderr
+    return python
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_exported_file_answers_as_topwork_does_where_topwork_is_not(
+    name: str, classifier: ImageClassifier, images: list[Path], tmp_path: Path, python_without_topwork: Path
+) -> None:
+    if any(importlib.util.find_spec(module) is None for module in FORMATS[name].modules):
+        pytest.skip(f"the extra {FORMATS[name].extra!r} is not installed")
+    done = export_classifier(classifier, name, tmp_path / "oak", images)
+    assert done.gate.is_passed
+    assert done.gate.n_agree == len(images)
+    expected = classifier.predict_proba(images)
+    assert np.median(expected.max(axis=1)) < 0.99, "all probabilities are 0 and 1: nothing was compared"
+    facts = json.loads((tmp_path / "oak" / "export.json").read_text())
+    assert facts["class_names"] == list(classifier.class_names)
+    assert facts["gate"]["largest_difference"] == done.gate.largest_difference
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    printed = subprocess.run(
+        [python_without_topwork, tmp_path / "oak" / "use.py", *images[:3]],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    ).stdout.splitlines()
+    for line, path, answer, name_ in zip(printed, images, expected, classifier.predict(images), strict=False):
+        shown = re.fullmatch(rf"{re.escape(str(path))}  (\w+)  ([\d.]+) %", line)
+        assert shown is not None
+        assert shown[1] == name_
+        assert abs(float(shown[2]) - 100 * answer.max()) <= 0.06 + 100 * TOLERANCE
+
+
+def test_onnx_takes_any_size_and_any_batch_and_says_what_it_is(
+    classifier: ImageClassifier, images: list[Path], tmp_path: Path
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    done = export_classifier(classifier, "onnx", tmp_path / "oak", images[:2])
+    session = onnxruntime.InferenceSession(done.file)
+    assert json.loads(session.get_modelmeta().custom_metadata_map["class_names"]) == list(classifier.class_names)
+    provenance = json.loads(session.get_modelmeta().custom_metadata_map["provenance"])
+    assert provenance["backbone"]["weights"] == classifier.backbone.weights.digest
+    batch = np.random.default_rng(0).integers(0, 256, (3, 50, 70, 3), dtype=np.uint8)
+    found = session.run(None, {"image": batch})[0]
+    assert found.shape == (3, 3)
+    assert np.abs(found - classifier.predict_proba(batch)).max() < TOLERANCE
+
+
+def test_openvino_file_holds_its_class_names(classifier: ImageClassifier, images: list[Path], tmp_path: Path) -> None:
+    strange = replace(classifier, class_names=('a "b" <c>', "ümlaut\nline", "&amp;"))
+    done = export_classifier(strange, "openvino", tmp_path / "oak", images[:1])
+    found = import_openvino().Core().read_model(done.file).get_rt_info(["topwork", "class_names"])
+    assert json.loads(found.astype(str)) == list(strange.class_names)
+
+
+def square_model(size: int) -> object:
+    """The cutting and resizing alone, as float32."""
+    ov = import_openvino()
+    image = ov.opset13.parameter(ov.PartialShape([-1, -1, -1, 3]), np.uint8, name="image")
+    image.output(0).set_names({"image"})
+    pixels = ov.opset13.convert(resized_square(image, size), "f32")
+    flat = ov.opset13.reshape(pixels, np.array([-1, size * size * 3]), False)
+    flat.output(0).set_names({"pixels"})
+    return ov.Model([flat], [image], "square")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 200), st.integers(1, 200), st.sampled_from([1, 32, 75]), st.integers(0, 99))
+def test_squares_inside_the_graph_are_those_of_the_decoding(height: int, width: int, size: int, seed: int) -> None:
+    """But for near ties in rounding: Pillow sums in whole numbers, the graphs in float32."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    expected = read_square(pixels, size, "x").ravel()
+    model = square_model(size)
+    session = onnxruntime.InferenceSession(to_onnx(model, {}, "").SerializeToString())
+    compiled = import_openvino().Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for found in (session.run(None, {"image": pixels[None]})[0][0], compiled(pixels[None])[0][0]):
+        difference = np.abs(found - expected)
+        assert difference.max() <= 1
+        assert np.count_nonzero(difference) <= max(3, 0.004 * len(expected))
+
+
+def test_gate_delivers_nothing_that_answers_otherwise(
+    classifier: ImageClassifier, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_classifier(classifier, "openvino", tmp_path / "oak", images)
+    before = (tmp_path / "oak" / "model.bin").read_bytes()
+
+    def wrong(model: exporting._Model, folder: Path) -> None:
+        """As if the channels' order had been lost."""
+        kernels = (np.roll(model.top.kernels[0], 1, axis=0), *model.top.kernels[1:])
+        exporting._write_openvino(replace(model, top=replace(model.top, kernels=kernels)), folder)
+
+    monkeypatch.setitem(exporting._WRITERS, "openvino", wrong)
+    with pytest.raises(ExportError, match=r"answers otherwise than Topwork.* Nothing was delivered"):
+        export_classifier(classifier, "openvino", tmp_path / "oak", images)
+    assert (tmp_path / "oak" / "model.bin").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["oak"]
+
+
+def test_a_file_that_cannot_be_run_is_not_delivered(
+    classifier: ImageClassifier, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(exporting._WRITERS, "openvino", lambda _, folder: (folder / "model.xml").write_text("<net/>"))
+    with pytest.raises(ExportError, match="could not be run"):
+        export_classifier(classifier, "openvino", tmp_path / "oak", images)
+    assert not (tmp_path / "oak").exists()
+
+
+def test_int8_shows_what_it_costs_and_is_refused_beyond(
+    topwork: Topwork, photos_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nncf")
+    topwork("train", photos_folder, "--quiet")
+    answer = topwork("export", "runs/photos-1", "--to", "openvino", "--int8")
+    assert re.search(r"Test accuracy [\d.]+ % \(.*\) in float32, [\d.]+ % \(.*\) in int8", answer.out)
+    folder = Path("runs/photos-1/exports/openvino-int8")
+    facts = json.loads((folder / "export.json").read_text())
+    assert facts["int8"]["accuracy_before"]["n"] == facts["gate"]["n_images"]
+    assert (folder / "model.bin").stat().st_size < 2e6  # of 4 MB
+    monkeypatch.setattr(quantization, "MOST_LOST", -1.0)
+    refused = topwork("export", "runs/photos-1", "--to", "openvino", "--int8", "--out", "other")
+    assert "Nothing was delivered" in refused.err
+    assert not Path("other").exists()
+
+
+def test_export_of_a_run_says_what_the_gate_saw(topwork: Topwork, photos_folder: Path) -> None:
+    topwork("train", photos_folder, "--quiet")
+    answer = topwork("export", "runs/photos-1", "--to", "openvino")
+    assert answer.status == 0
+    assert answer.out.startswith("runs/photos-1/exports/openvino/model.xml, 4.")
+    assert re.search(r"Gate: (\d+) of \1 test images get the same class from openvino", answer.out)
+    assert "python runs/photos-1/exports/openvino/use.py IMAGE" in answer.out
+    assert topwork("export", "runs/photos-1", "--to", "openvino").status == 0  # an export is replaced
+
+
+def test_images_that_moved_are_asked_for_and_found_by_content(topwork: Topwork, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", n=20)
+    topwork("train", "photos", "--quiet")
+    photos.rename(tmp_path / "moved")
+    for path in (tmp_path / "moved").rglob("*.*g"):
+        path.rename(path.with_stem(f"renamed {path.stem}"))
+    answer = topwork("export", "runs/photos-1", "--to", "openvino")
+    assert answer.status == 1
+    assert "looked for in 'photos'" in answer.err
+    assert "--data" in answer.err
+    assert topwork("export", "runs/photos-1", "--to", "openvino", "--data", "moved").status == 0
+    other = make_photos(tmp_path / "other", n=4, seed=500)
+    assert (
+        "None of the run's test images is in"
+        in topwork("export", "runs/photos-1", "--to", "openvino", "--data", other).err
+    )
+
+
+def test_classifier_alone_is_exported_with_images_that_are_named(topwork: Topwork, photos_folder: Path) -> None:
+    topwork("train", photos_folder, "--quiet")
+    Path("runs/photos-1/classifier").rename("lone")
+    answer = topwork("export", "lone", "--to", "openvino")
+    assert "doesn't say which images it was tested on" in answer.err
+    assert topwork("export", "lone", "--to", "openvino", "--data", photos_folder, "--out", "there").status == 0
+    assert (
+        "not a classifier alone" in topwork("export", "lone", "--to", "openvino", "--int8", "--data", photos_folder).err
+    )
+
+
+def test_a_folder_with_something_else_is_left_alone(topwork: Topwork, photos_folder: Path) -> None:
+    topwork("train", photos_folder, "--quiet")
+    Path("mine").mkdir()
+    Path("mine/letter.txt").write_text("dear")
+    assert "isn't an export" in topwork("export", "runs/photos-1", "--to", "openvino", "--out", "mine").err
+    assert Path("mine/letter.txt").read_text() == "dear"
+
+
+def test_what_cannot_be_exported_is_said(
+    classifier: ImageClassifier, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sklearn.naive_bayes import GaussianNB
+
+    from topwork.classifier.classifier import SklearnTop
+
+    with pytest.raises(ExportError, match="GaussianNB can't be exported"):
+        export_classifier(replace(classifier, top=SklearnTop(GaussianNB())), "openvino", tmp_path / "x", images)
+    with pytest.raises(OptionError, match="Did you mean 'onnx'"):
+        export_classifier(classifier, "onxx", tmp_path / "x", images)
+    nothing = quantization.Int8Images([], [], np.array([], int))
+    with pytest.raises(OptionError, match="--int8 is for onnx and openvino; keras is exported in float32"):
+        export_classifier(classifier, "keras", tmp_path / "x", images, int8=nothing)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(EnvironmentProblem, match=r"pip install 'topwork\[onnx\]' \(onnx, onnxruntime not installed\)"):
+        export_classifier(classifier, "onnx", tmp_path / "x", images)
+
+
+def test_keras_and_litert_files_carry_their_facts(tmp_path: Path) -> None:
+    for name in ("a.keras", "a.tflite"):
+        (tmp_path / name).write_bytes(b"" if name.endswith("tflite") else b"PK\x05\x06" + bytes(18))
+        exporting._append(tmp_path / name, {"topwork.json": "{}"})
+        assert zipfile.ZipFile(tmp_path / name).read("topwork.json") == b"{}"
