@@ -32,6 +32,7 @@ from topwork.export.gate import TOLERANCE
 from topwork.export.graph import resized_square
 from topwork.export.onnx_graph import to_onnx
 from topwork.openvino_door import import_openvino
+from topwork.tops.dense_stack import DenseStack
 
 Topwork = Callable[..., object]
 ROOT = Path(__file__).parents[2]
@@ -43,10 +44,13 @@ def photos_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def classifier(photos_folder: Path) -> ImageClassifier:
-    dataset = tw.ImageDataset.from_directory(photos_folder)
-    top = tw.MLPTop(class_layers=[16], epochs=8)  # two layers, and probabilities that are not all 0 and 1
-    return tw.fit_classifier(dataset, top=top, seed=0, verbose=False)
+def classifier() -> ImageClassifier:
+    """Two layers that were drawn, not trained: their probabilities are not all 0 and 1."""
+    random = np.random.default_rng(0)
+    shapes = ((640, 16), (16, 3))
+    kernels = tuple(random.normal(0, 3 / rows**0.5, (rows, columns)).astype(np.float32) for rows, columns in shapes)
+    top = DenseStack(kernels, (np.zeros(16, np.float32), np.array([0.1, 0.2, 0.3], np.float32)))
+    return ImageClassifier(tw.load_backbone("starter"), top, tuple(COLOURS))
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +91,7 @@ def test_exported_file_answers_as_topwork_does_where_topwork_is_not(
 ) -> None:
     if any(importlib.util.find_spec(module) is None for module in FORMATS[name].modules):
         pytest.skip(f"the extra {FORMATS[name].extra!r} is not installed")
+    images = images[-3:] if name == "keras" else images  # JAX compiles every size anew
     done = export_classifier(classifier, name, tmp_path / "oak", images)
     assert done.gate.is_passed
     assert done.gate.n_agree == len(images)
@@ -97,7 +102,7 @@ def test_exported_file_answers_as_topwork_does_where_topwork_is_not(
     assert facts["gate"]["largest_difference"] == done.gate.largest_difference
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     printed = subprocess.run(
-        [python_without_topwork, tmp_path / "oak" / "use.py", *images[:3]],
+        [python_without_topwork, tmp_path / "oak" / "use.py", *images[:2]],
         capture_output=True,
         text=True,
         check=True,
@@ -143,7 +148,7 @@ def square_model(size: int) -> object:
     return ov.Model([flat], [image], "square")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(1, 200), st.integers(1, 200), st.sampled_from([1, 32, 75]), st.integers(0, 99))
 def test_squares_inside_the_graph_are_those_of_the_decoding(height: int, width: int, size: int, seed: int) -> None:
     """But for near ties in rounding: Pillow sums in whole numbers, the graphs in float32."""
@@ -226,7 +231,7 @@ def test_images_that_moved_are_asked_for_and_found_by_content(topwork: Topwork, 
     assert topwork("export", "runs/photos-1", "--to", "openvino", "--data", "moved").status == 0
     other = make_photos(tmp_path / "other", n=4, seed=500)
     assert (
-        "None of the run's test images is in"
+        "No test image of the run can be read in"
         in topwork("export", "runs/photos-1", "--to", "openvino", "--data", other).err
     )
 
