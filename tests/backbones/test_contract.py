@@ -2,7 +2,8 @@
 
 Its weights are drawn here with plausible magnitudes: the published ones can't be had without a network. Each is
 built, frozen, run by OpenVINO and by Keras on JAX. The two must agree within 1e-4 of the largest feature: both
-compute in float32, in different orders, through up to 800 layers.
+compute in float32, in different orders, through up to 800 layers. Those of the course, and one of each other kind, are
+exported to ONNX and OpenVINO too, and pass the gate.
 """
 
 from __future__ import annotations
@@ -15,17 +16,22 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from helpers import plausible_tensor
+from helpers import make_photo, plausible_tensor
 from topwork.backbones.backbone import Backbone
-from topwork.backbones.cards import Card, cards
+from topwork.backbones.cards import COURSE, Card, cards
 from topwork.backbones.engines import Engine, open_engine
 from topwork.backbones.keras_engine import KerasEngine
 from topwork.backbones.network import NetworkSpec, build_base, tensor_name
 from topwork.backbones.weights import BackboneWeights
+from topwork.classifier.classifier import ImageClassifier
 from topwork.errors import OptionError
+from topwork.export.export import export_classifier
 from topwork.files import sha256_of_file
+from topwork.tops.dense_stack import DenseStack
 
 TOLERANCE = 1e-4
+
+EXPORTED = (*COURSE, "starter", "mobilenet_v2", "efficientnet_b0", "convnext_tiny")
 
 GAINS = {"efficientnet_v2": 1.1, "efficientnet_b": 1.8}
 """What swish wants. With more, these networks are chaotic: one pixel changed by one level changes every feature, and no
@@ -90,6 +96,23 @@ def test_network_keeps_the_contract(name: str, tmp_path: Path, own_cache: Path) 
     disagreement = np.abs(run(on_keras, images, 3) - alone).max()
     assert disagreement <= TOLERANCE * scale
     assert np.abs(alone[0] - alone[1]).max() > 30 * disagreement, "two images look the same: nothing was compared"
+    if name in EXPORTED:
+        pass_the_gate(backbone, engine, alone, tmp_path)
+
+
+def pass_the_gate(backbone: Backbone, engine: Engine, features: np.ndarray, folder: Path) -> None:
+    """Export the backbone with a drawn top whose probabilities differ from image to image."""
+    scale = features.std(axis=0).mean()
+    kernel = np.random.default_rng(2).normal(0, 1 / (scale * features.shape[1] ** 0.5), (features.shape[1], 4))
+    top = DenseStack((kernel.astype(np.float32),), (-(features.mean(axis=0) @ kernel).astype(np.float32),))
+    classifier = ImageClassifier(backbone, top, ("ash", "birch", "cedar", "fir"), device="cpu")
+    classifier.__dict__["engine"] = engine  # compiled already
+    pictures = [np.asarray(make_photo((200, 60, 40), seed, (90, 70))) for seed in range(3)]
+    answers = classifier.predict_proba(pictures)
+    assert answers.max() < 0.99, "all probabilities are 0 and 1: nothing was compared"
+    for form in ("onnx", "openvino"):
+        done = export_classifier(classifier, form, folder / form, pictures)
+        assert (done.gate.n_images, done.gate.is_passed) == (3, True)
 
 
 @cache
