@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from topwork.backbones.backbone import Backbone
 from topwork.backbones.engines import Device, Engine, open_engine
-from topwork.classifier.predictions import Predictions
+from topwork.classifier.predictions import Predictions, join_predictions
 from topwork.data.dataset import ImageDataset, as_payloads
 from topwork.data.sources import ArrayImages, ImageSource
 from topwork.errors import BadImageError, OptionError
 from topwork.features.extraction import extract_features
-from topwork.features.pipeline import BadImage, FeatureStream
+from topwork.features.pipeline import BadImage, FeatureStream, in_order
 from topwork.progress import Reporter
 from topwork.tops.dense_stack import DenseStack, softmax
 from topwork.tops.novelty import Novelty
@@ -26,6 +26,10 @@ from topwork.types import FloatArray, IntArray, StrArray
 
 if TYPE_CHECKING:
     from topwork.classifier.training import Training
+
+
+IMAGES_AT_ONCE = 32
+"""At least, of a slice of `ImageClassifier.stream`: fewer waste calls, more let a person wait for the first answer."""
 
 
 class Top(Protocol):
@@ -106,20 +110,32 @@ class ImageClassifier:
 
     def predict_source(self, source: ImageSource, reporter: Reporter | None = None) -> Predictions:
         """Predictions for a source of any length, those images listed that can't be read; keeps no features."""
-        probabilities = np.full((len(source), len(self.class_names)), np.nan)
-        novelty = np.full(len(source), np.nan)
-        stream = FeatureStream(source, np.arange(len(source)), self.engine, self.backbone.size)
-        with (reporter or Reporter()).task("Predicting", len(source), "images") as task:
-            for positions, features in stream:
-                probabilities[positions], scores = self.answer(features)
-                if scores is not None:
-                    novelty[positions] = scores
-                task.advance(len(positions))
-        indices = np.flatnonzero(~np.isnan(probabilities[:, 0]))
-        names = tuple(source.name(i) for i in range(len(source)))
-        bad = tuple(sorted(stream.bad, key=lambda image: image.index))
-        scores = None if self.novelty is None else novelty[indices]
-        return self._predictions(names, indices, probabilities[indices], scores, bad)
+        nothing = self.predict_features(np.empty((0, self.engine.n_features), np.float32), (), np.arange(0))
+        return join_predictions([nothing, *self.stream(source, reporter)])
+
+    def stream(self, source: ImageSource, reporter: Reporter | None = None, *, first: int = 0) -> Iterator[Predictions]:
+        """Predictions for a source of any length, slice by slice in its order, as they are computed; keeps nothing.
+
+        Slices begin and end at multiples of the same number, so that an image's answer is the same to the last bit
+        wherever one begins.
+
+        Args:
+            source: the images.
+            reporter: hears of progress.
+            first: the image to begin with: 0, or where a slice of an earlier stream ended.
+
+        Yields:
+            Predictions for some dozens of images each, their `names` and `indices` those of the slice.
+        """
+        batch_size = self.engine.batch_size
+        step = batch_size * max(1, IMAGES_AT_ONCE // batch_size)
+        stream = FeatureStream(source, np.arange(first, len(source)), self.engine, self.backbone.size)
+        with (reporter or Reporter()).task("Predicting", len(source), "images", done=first) as task:
+            for start, positions, features, bad in in_order(stream, step):
+                names = tuple(source.name(row) for row in range(first + start, min(first + start + step, len(source))))
+                bad = [BadImage(image.index - start, image.name, image.reason) for image in bad]
+                yield self.predict_features(features, names, positions - start, tuple(bad))
+                task.advance(len(names))
 
     def predict_dataset(self, dataset: ImageDataset, reporter: Reporter | None = None) -> Predictions:
         """Predictions for a dataset; its features are kept, so that a second time costs next to nothing."""
