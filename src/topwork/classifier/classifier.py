@@ -76,14 +76,11 @@ class ImageClassifier:
         Raises:
             OptionError: `unknown` is given, and this classifier can't tell.
         """
+        if unknown is not None:
+            self.require_novelty()
         predictions = self._predict_all(images)
         answers = np.array(self.class_names, dtype=object)[predictions.probabilities.argmax(axis=1)]
-        if unknown is not None:
-            if predictions.is_unknown is None:
-                raise OptionError(
-                    "This classifier can't tell unknown images: that wants LinearTop or MLPTop, and 20 images for "
-                    "validation."
-                )
+        if unknown is not None and predictions.is_unknown is not None:
             answers[predictions.is_unknown] = unknown
         return np.asarray(answers, dtype=str)
 
@@ -146,7 +143,7 @@ class ImageClassifier:
         self, features: FloatArray, names: tuple[str, ...], indices: IntArray, bad: tuple[BadImage, ...] = ()
     ) -> Predictions:
         """Predictions for the `(n, D)` features of the images at `indices` of `names`."""
-        return self._predictions(names, indices, *self.answer(features), bad)
+        return self.predictions(names, indices, *self.answer(features), bad)
 
     def answer(self, features: FloatArray) -> tuple[FloatArray, FloatArray | None]:
         """`(n, K)` probabilities of `(n, D)` features, and `(n,)` novelty scores or None."""
@@ -155,7 +152,7 @@ class ImageClassifier:
         logits = self.top.logits(features)
         return softmax(logits), self.novelty.scores(features, logits)
 
-    def _predictions(
+    def predictions(
         self,
         names: tuple[str, ...],
         indices: IntArray,
@@ -163,8 +160,17 @@ class ImageClassifier:
         novelty: FloatArray | None,
         bad: tuple[BadImage, ...],
     ) -> Predictions:
+        """Predictions of what `answer` gave for the images at `indices` of `names`."""
         is_unknown = None if novelty is None or self.novelty is None else novelty > self.novelty.threshold
         return Predictions(names, indices, probabilities, bad, self.class_names, novelty, is_unknown)
+
+    def require_novelty(self) -> None:
+        """Raise an `OptionError` where this classifier can't tell unknown images."""
+        if self.novelty is None:
+            raise OptionError(
+                "This classifier can't tell unknown images: that wants LinearTop or MLPTop, and 20 images for "
+                "validation. Train it anew with more images."
+            )
 
     def save(self, path: str | Path) -> None:
         """Write it as a folder that `load_classifier` reads, here or on another machine.

@@ -50,7 +50,10 @@ def run() -> None:
         _say(f"Error: {error}")
         sys.exit(1)
     except (KeyboardInterrupt, click.exceptions.Abort):
-        _say("\nInterrupted. The features computed so far are kept: run the same command again, and it goes on there.")
+        _say(
+            "\nInterrupted. The features computed so far are kept, and the answers of `predict --out`: run the same"
+            " command again, and it goes on there."
+        )
         sys.exit(130)
     except BrokenPipeError:  # `topwork … | head` closed our output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
