@@ -13,6 +13,7 @@ from topwork.cli.check import check
 from topwork.cli.compare import compare
 from topwork.cli.evaluate import evaluate
 from topwork.cli.explain import explain
+from topwork.cli.info import info
 from topwork.cli.learning_curve import learning_curve
 from topwork.cli.predict import predict
 from topwork.cli.train import train
@@ -33,7 +34,7 @@ def main() -> None:
     """Put a new top on a proven network: train, test and use an image classifier on frozen features."""
 
 
-for _command in (train, predict, evaluate, explain, check, learning_curve, compare, backbones, cache):
+for _command in (train, predict, info, evaluate, explain, check, learning_curve, compare, backbones, cache):
     main.add_command(_command)
 
 
