@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -44,7 +44,7 @@ def _as_text(found: ClassifierInformation) -> str:
         "Backbone": f"{backbone['name']}, {backbone['size']}×{backbone['size']} pixels, {backbone['pooling']} pooling, "
         f"{backbone['precision']}",
         "Weights": f"{found.weights or 'unknown origin'}; licence {found.licence or 'unknown'}",
-        "Top": ", ".join(str(value) if key == "kind" else f"{key} {_value(value)}" for key, value in found.top.items()),
+        "Top": _top(found.top),
         "Trained": _training(found),
         "Accuracy": _accuracy(found),
         "Unknown": "tells images unlike all that it was trained on (--unknown)"
@@ -62,6 +62,11 @@ def _as_text(found: ClassifierInformation) -> str:
 def _classes(names: tuple[str, ...]) -> str:
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return f"{len(names):,}: {', '.join(names[:SHOWN])}{more}"
+
+
+def _top(facts: dict[str, Any]) -> str:
+    named = [f"{name} {_value(value)}" for name, value in facts.items() if name != "kind" and value is not None]
+    return ", ".join([str(facts.get("kind", "of unknown kind")), *named])
 
 
 def _value(value: object) -> str:

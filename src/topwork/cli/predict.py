@@ -123,8 +123,8 @@ def _answer(
         if not quiet:
             click.echo(f"{len(source):,} answers: {printable(str(out))}", err=True)
     if n_bad and (out is not None or is_many):
-        verb = "is" if n_bad == 1 else "are"
-        click.echo(f"{n_bad:,} of {len(source):,} images can't be read; {verb} named among the answers.", err=True)
+        they = "it is" if n_bad == 1 else "they are"
+        click.echo(f"{n_bad:,} of {len(source):,} images can't be read; {they} named among the answers.", err=True)
     return 1 if n_bad else 0
 
 

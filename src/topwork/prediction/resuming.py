@@ -76,17 +76,17 @@ def _clear(folder: Path, before: dict[str, Any] | None, facts: dict[str, Any], r
     if chunks:
         differs = [name for name in facts if before is None or before.get(name) != facts[name]]
         reporter.warning(
-            f"answers kept in {printable(str(folder))!r} are of another {' and '.join(differs)}; beginning anew."
+            f"answers kept in {printable(str(folder))!r} don't fit any more ({', '.join(differs)}); beginning anew."
         )
 
 
 def _facts(classifier: ImageClassifier, source: ImageSource) -> dict[str, Any]:
-    """All that the answers depend on, each under the word that a person knows it by."""
+    """All that the answers depend on, each under the words that say it changed."""
     return {
-        "Topwork": VERSION,
-        "classifier": _digest_of_classifier(classifier),
-        "device": classifier.device,
-        "list of images": _digest_of_source(source),
+        "other Topwork": VERSION,
+        "other classifier": _digest_of_classifier(classifier),
+        "other device": classifier.device,
+        "other images": _digest_of_source(source),
     }
 
 
