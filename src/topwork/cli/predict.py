@@ -67,6 +67,8 @@ def predict(
     from topwork.prediction.rows import Wording
 
     _require_fitting_options(out, kind, watch, images)
+    if watch and image_column:
+        raise click.UsageError("--image-column is for tables, and --watch for folders.")
     classifier = load_classifier(run, device=device)  # type: ignore[arg-type]
     if unknown:
         classifier.require_novelty()

@@ -142,12 +142,16 @@ def open_log(path: Path, class_names: tuple[str, ...], wording: Wording = PLAIN)
         content = path.read_bytes() if path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]  # a line that was cut short is written anew
         answered = frozenset(_names(kind, whole.decode("utf-8", "replace"), form.head(), path))
-        with path.open("ab", buffering=0) as file:  # what was said is in the file
+        with path.open("ab") as file:
+
+            def say(text: str) -> None:
+                file.write(text.encode("utf-8", "replace"))
+                file.flush()
+
             file.truncate(len(whole))
-            log = AnswerLog(form, lambda text: file.write(text.encode("utf-8", "replace")), answered)
             if not whole:
-                log.say(form.head())
-            yield log
+                say(form.head())
+            yield AnswerLog(form, say, answered)
 
 
 def log_kind(path: Path) -> RowKind:
