@@ -216,4 +216,6 @@ class SklearnTop:
 
     def probabilities(self, features: FloatArray) -> FloatArray:
         """`(N, K)`, rows sum to 1, of `(N, D)` features."""
+        if len(features) == 0:  # scikit-learn refuses to answer nothing
+            return np.empty((0, len(self.estimator.classes_)))
         return np.asarray(self.estimator.predict_proba(features), dtype=np.float64)

@@ -41,8 +41,10 @@ _FACTS, _LOCK, _WHOLE = "facts.json", "lock", "whole"
 
 @contextlib.contextmanager
 def open_kept(out: Path, classifier: ImageClassifier, source: ImageSource, reporter: Reporter) -> Iterator[KeptAnswers]:
-    """The answers kept for the file `out`: those of an earlier run where they are of the same images by the same
-    classifier, else none. Tells `reporter` which.
+    """The answers kept for the file `out`, by this process alone until the block ends.
+
+    They are those of an earlier run where that answered the same images by the same classifier, else none; `reporter`
+    hears which.
 
     Raises:
         OptionError: another process is making the same file.
