@@ -135,5 +135,5 @@ def test_images_are_answered_as_they_arrive(digits_classifier: Path, tmp_path: P
     make_photo((40, 70, 200), 3).save(inbox / "newer.png")
     again.wait_for(lambda rows: len(rows) == 5)
     assert [row["image"] for row in again.rows()][3:] == ["inbox/new.png", "inbox/newer.png"]
-    assert "Ended: 1 images answered." in again.stop()
+    assert "Ended: 1 image answered." in again.stop()
     assert os.listdir(inbox)

@@ -15,10 +15,8 @@ FileState: TypeAlias = Literal["intact", "damaged", "missing"]
 
 
 @dataclass(frozen=True)
-class TestAccuracy:
+class Accuracy:
     """The share of test images that were answered right, its 95 % interval, and of how many images."""
-
-    __test__ = False  # pytest takes a class called so for one of its own
 
     value: float
     low: float
@@ -56,7 +54,7 @@ class ClassifierInformation:
     data: str | None
     n_train: int | None
     n_validation: int | None
-    test: TestAccuracy | None
+    test: Accuracy | None
     tells_unknown: bool
     topwork: str
     megabytes: float
@@ -123,10 +121,10 @@ def _state(path: Path, checksum: str | None) -> FileState:
         return "damaged"
 
 
-def _test_accuracy(folder: Path, record: dict[str, Any]) -> TestAccuracy | None:
+def _test_accuracy(folder: Path, record: dict[str, Any]) -> Accuracy | None:
     """From the manifest; from the run's metrics where an older Topwork wrote it."""
     found = record.get("test_accuracy")
     if found is None:
         metrics = read_json(folder.resolve().parent / "metrics.json") or {}
         found = metrics.get("test", {}).get("accuracy")
-    return TestAccuracy(**found) if found else None
+    return Accuracy(**found) if found else None

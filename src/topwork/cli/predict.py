@@ -149,7 +149,8 @@ def _watch(
                 watch_folders(classifier, folders, log, count, reporter=reporter)
     except KeyboardInterrupt:
         bad = f", {count.n_bad:,} of them can't be read" if count.n_bad else ""
-        click.echo(f"\nEnded: {count.n:,} images answered{bad}.", err=True)
+        images = "image" if count.n == 1 else "images"
+        click.echo(f"\nEnded: {count.n:,} {images} answered{bad}.", err=True)
     return 0
 
 
