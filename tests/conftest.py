@@ -42,6 +42,18 @@ def photos(tmp_path: Path) -> Path:
     return make_photos(tmp_path / "photos")
 
 
+@pytest.fixture(scope="session")
+def digits_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small classifier of ten digits, which tells unknown images."""
+    import topwork as tw
+
+    dataset = tw.ImageDataset.from_name("digits")
+    few = dataset.select(dataset.rows < 500)
+    folder = tmp_path_factory.mktemp("classifier") / "digits"
+    tw.fit_classifier(few, tw.load_backbone("starter", size=32), verbose=False).save(folder)
+    return folder
+
+
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder for one test alone."""

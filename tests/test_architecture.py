@@ -19,7 +19,7 @@ FLOORS = [
     {"features", "tops"},
     {"classifier"},
     {"evaluation", "checks"},
-    {"report", "export"},
+    {"report", "prediction", "export"},
     {"runs"},
     {"cli"},
 ]

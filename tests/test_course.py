@@ -109,14 +109,14 @@ def test_whole_job(
     assert result["n_extracted"] == len(list(photos.rglob("*.png"))) + len(list(photos.rglob("*.jpg")))
 
     image = next(photos.rglob("*.png"))
-    here = json.loads(topwork("predict", result["run"], image, "--format", "json").out)  # type: ignore[attr-defined]
+    here = json.loads(topwork("predict", result["run"], image, "--format", "jsonl").out)  # type: ignore[attr-defined]
     elsewhere = subprocess.run(
-        [sys.executable, "-m", "topwork", "predict", result["run"], str(image), "--format", "json"],
+        [sys.executable, "-m", "topwork", "predict", result["run"], str(image), "--format", "jsonl"],
         env={**os.environ, "TOPWORK_CACHE": str(tmp_path / "another machine")},
         capture_output=True,
         text=True,
         check=True,
     )
     there = json.loads(elsewhere.stdout)
-    assert there[0]["class"] == here[0]["class"]
-    assert there[0]["probability"] == pytest.approx(here[0]["probability"], abs=1e-5)
+    assert there["class"] == here["class"]
+    assert there["probability"] == pytest.approx(here["probability"], abs=1e-5)

@@ -129,7 +129,9 @@ class BarReporter(LineReporter):
             bars.TextColumn("{task.fields[rate]}"),
             bars.TimeRemainingColumn(elapsed_when_finished=True),
         )
-        with bars.Progress(*columns, console=self.console) as progress:
+        # rows on the same terminal appear above the bar; in a pipe or file they must not end up on standard error
+        is_shared = sys.stdout.isatty()
+        with bars.Progress(*columns, console=self.console, redirect_stdout=is_shared) as progress:
             task_id = progress.add_task(title, total=total, completed=done, rate="")
             began = time.monotonic()
 

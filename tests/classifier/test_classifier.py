@@ -16,7 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 import topwork as tw
+import topwork.classifier.classifier as classifier_module
 from helpers import make_photos
+from topwork.classifier.predictions import join_predictions
+from topwork.data.sources import EncodedImage, FileImages
 from topwork.errors import BadImageError, OptionError, SavedFileError, ShapeError
 
 
@@ -65,6 +68,26 @@ def test_bad_image_is_named_with_its_path(classifier: tw.ImageClassifier, photos
         classifier.predict([photos / "ash" / "0.png", tmp_path / "text.jpg"])
 
 
+def test_a_stream_answers_in_order_and_from_the_middle_as_from_the_start(
+    classifier: tw.ImageClassifier, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier_module, "BATCHES_AT_ONCE", 1)
+    (tmp_path / "bad.png").write_bytes(b"")
+    paths = [str(path) for path in sorted(photos.rglob("*.*"))]
+    paths[5:5] = [str(tmp_path / "bad.png")] * 20  # a whole slice of them
+    source = FileImages(tuple(paths))
+    whole = classifier.predict_source(source)
+    assert whole.names == tuple(paths)
+    assert [image.index for image in whole.bad] == list(range(5, 25))
+    step = classifier.engine.batch_size
+    for first in range(0, len(paths), step):
+        rest = join_predictions(list(classifier.stream(source, first=first)))
+        assert rest.names == tuple(paths[first:])
+        assert np.array_equal(rest.indices + first, whole.indices[whole.indices >= first])
+        assert np.array_equal(rest.probabilities, whole.probabilities[whole.indices >= first])
+    assert classifier.predict_source(FileImages(())).probabilities.shape == (0, 3)
+
+
 def test_scaled_pixels_are_refused(classifier: tw.ImageClassifier) -> None:
     with pytest.raises(ShapeError, match="Don't scale pixels yourself"):
         classifier.predict(np.zeros((1, 64, 64, 3), np.float32))
@@ -103,6 +126,7 @@ def test_scikit_learns_classifiers_are_tops(dataset: tw.ImageDataset, tmp_path: 
     images = dataset.test
     expected = logistic.predict_dataset(images).probabilities
     assert np.allclose(tw.load_classifier(tmp_path / "logistic").predict_dataset(images).probabilities, expected)
+    assert forest.predict_source(EncodedImage(b"", "empty")).probabilities.shape == (0, 3)
     with pytest.raises(SavedFileError, match="RandomForestClassifier can't be saved without pickle"):
         forest.save(tmp_path / "forest")
 

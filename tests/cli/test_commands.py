@@ -38,9 +38,9 @@ def test_train_predict_evaluate(topwork: Topwork, photos: Path, tmp_path: Path) 
 
     image = photos / "cedar" / "0.png"
     assert "cedar" in topwork("predict", folder, image).out.split(str(image))[1]
-    rows = json.loads(topwork("predict", folder, image, "--format", "json", "--runners-up", "1").out)
-    assert rows[0]["class"] == "cedar"
-    assert len(rows[0]["runners_up"]) == 1
+    row = json.loads(topwork("predict", folder, image, "--format", "jsonl", "--runners-up", "1").out)
+    assert row["class"] == "cedar"
+    assert len(row["runners_up"]) == 1
 
     other = make_photos(tmp_path / "other", n=5, seed=9000)
     evaluated = json.loads(topwork("evaluate", folder, other, "--json").out)
@@ -151,7 +151,7 @@ def test_cache_shows_and_prunes(topwork: Topwork, photos: Path, own_cache: Path)
     assert "Deleted 72 vectors of features and thumbnails" in topwork("cache", "--prune").out
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "backbones", "cache"])
+@pytest.mark.parametrize("command", ["train", "predict", "info", "evaluate", "backbones", "cache"])
 def test_help_has_examples(topwork: Topwork, command: str) -> None:
     text = topwork(command, "--help").out
     assert "Examples:" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from topwork.classifier.predictions import Predictions
 from topwork.types import FloatArray
 
 UNKNOWN = "unknown"
@@ -54,3 +55,15 @@ def make_answer(
     """
     order = (-probabilities).argsort(kind="stable")[: runners_up + 1]
     return Answer(image, tuple((class_names[i], float(probabilities[i])) for i in order), is_unknown)
+
+
+def answers_of(predictions: Predictions, runners_up: int = RUNNERS_UP) -> list[Answer]:
+    """One answer for each of the N images of `predictions`, in their order, unreadable ones among them."""
+    answers = [Answer(name) for name in predictions.names]
+    for image in predictions.bad:
+        answers[image.index] = Answer(image.name, error=image.reason)
+    for place, (index, probabilities) in enumerate(zip(predictions.indices, predictions.probabilities, strict=True)):
+        is_unknown = None if predictions.is_unknown is None else bool(predictions.is_unknown[place])
+        name = predictions.names[index]
+        answers[index] = make_answer(name, predictions.class_names, probabilities, is_unknown, runners_up)
+    return answers

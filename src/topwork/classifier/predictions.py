@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,3 +35,23 @@ class Predictions:
     class_names: tuple[str, ...]
     novelty: FloatArray | None = None
     is_unknown: NDArray[np.bool_] | None = None
+
+
+def join_predictions(slices: Sequence[Predictions]) -> Predictions:
+    """Predictions for all images of `slices`, one or more, one after another."""
+    starts = np.cumsum([0, *(len(part.names) for part in slices)])
+    placed = list(zip(starts, slices, strict=False))
+    return Predictions(
+        names=tuple(name for part in slices for name in part.names),
+        indices=np.concatenate([start + part.indices for start, part in placed]),
+        probabilities=np.concatenate([part.probabilities for part in slices]),
+        bad=tuple(replace(image, index=int(start) + image.index) for start, part in placed for image in part.bad),
+        class_names=slices[0].class_names,
+        novelty=_joined([part.novelty for part in slices]),
+        is_unknown=_joined([part.is_unknown for part in slices]),
+    )
+
+
+def _joined(parts: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+    there = [part for part in parts if part is not None]
+    return np.concatenate(there) if len(there) == len(parts) else None

@@ -23,7 +23,7 @@ from topwork.version import VERSION
 FORMAT = "topwork-classifier"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-_BACKBONE, _TOP, _NOVELTY = "backbone.safetensors", "top.safetensors", "novelty.safetensors"
+BACKBONE, TOP, NOVELTY = PARTS = "backbone.safetensors", "top.safetensors", "novelty.safetensors"
 
 
 def save_classifier(classifier: ImageClassifier, path: Path) -> None:
@@ -49,11 +49,11 @@ def write_classifier(classifier: ImageClassifier, folder: Path) -> None:
     """Write the files of `classifier` into an existing folder."""
     if not isinstance(classifier.top, DenseStack):
         raise SavedFileError("Only a top of dense layers can be saved.")
-    shutil.copyfile(classifier.backbone.weights.tensors, folder / _BACKBONE)
-    save_file(classifier.top.tensors(), folder / _TOP)
+    shutil.copyfile(classifier.backbone.weights.tensors, folder / BACKBONE)
+    save_file(classifier.top.tensors(), folder / TOP)
     if classifier.novelty is not None:
-        save_file(classifier.novelty.tensors(), folder / _NOVELTY)
-    files = [name for name in (_BACKBONE, _TOP, _NOVELTY) if (folder / name).exists()]
+        save_file(classifier.novelty.tensors(), folder / NOVELTY)
+    files = [name for name in PARTS if (folder / name).exists()]
     backbone = classifier.backbone
     manifest = {
         "format": FORMAT,
@@ -87,25 +87,25 @@ def load_classifier(path: str | Path, *, device: Device = "auto") -> ImageClassi
     """
     folder = find_classifier(Path(path))
     shown = printable(str(folder))
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     try:
         facts = manifest["backbone"]
         if facts["name"] not in cards():
             raise UnknownNameError(f"there is no backbone {facts['name']!r}")
         for name, digest in manifest["sha256"].items():
-            if name in (_BACKBONE, _TOP, _NOVELTY) and sha256_of_file(folder / name) != digest:
+            if name in PARTS and sha256_of_file(folder / name) != digest:
                 raise SavedFileError(f"{shown}/{name} is not the file that was saved (wrong checksum). Copy it again.")
         backbone = load_backbone(
             facts["name"],
-            weights=folder / _BACKBONE,
+            weights=folder / BACKBONE,
             size=facts["size"],
             pooling=facts["pooling"],
             precision=facts["precision"],
         )
         if backbone.card.preprocessing.facts() != facts["preprocessing"]:
             raise SavedFileError(f"{shown!r} wants its pixels scaled in another way than this Topwork does.")
-        top = DenseStack.from_tensors(load_file(folder / _TOP))
-        novelty = Novelty.from_tensors(load_file(folder / _NOVELTY)) if _NOVELTY in manifest["sha256"] else None
+        top = DenseStack.from_tensors(load_file(folder / TOP))
+        novelty = Novelty.from_tensors(load_file(folder / NOVELTY)) if NOVELTY in manifest["sha256"] else None
         class_names = tuple(str(name) for name in manifest["class_names"])
         record = dict(manifest["training"])
     except SavedFileError:
@@ -113,7 +113,7 @@ def load_classifier(path: str | Path, *, device: Device = "auto") -> ImageClassi
     except (KeyError, TypeError, AttributeError, OSError, safetensors.SafetensorError, TopworkError) as error:
         raise SavedFileError(f"{shown!r} is damaged: {error}. Copy it again, or train anew.") from error
     if novelty is not None and not novelty.fits(top.n_features):
-        raise SavedFileError(f"{shown!r} is damaged: {_NOVELTY} is not of {top.n_features} features.")
+        raise SavedFileError(f"{shown!r} is damaged: {NOVELTY} is not of {top.n_features} features.")
     if top.n_classes != len(class_names):
         raise SavedFileError(f"{shown!r} is damaged: {len(class_names)} class names for {top.n_classes} classes.")
     return ImageClassifier(backbone, top, class_names, novelty, record=record, device=device)
@@ -134,7 +134,12 @@ def find_classifier(path: Path) -> Path:
     raise SavedFileError(f"{shown!r} isn't a run folder: it has no classifier/{MANIFEST}. `topwork train` makes one.")
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of the classifier in `folder`, of a kind that this Topwork knows.
+
+    Raises:
+        SavedFileError: it can't be read, is no classifier's, or a newer Topwork wrote it.
+    """
     shown = printable(str(folder / MANIFEST))
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))

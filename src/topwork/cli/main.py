@@ -14,6 +14,7 @@ from topwork.cli.compare import compare
 from topwork.cli.evaluate import evaluate
 from topwork.cli.explain import explain
 from topwork.cli.export import export
+from topwork.cli.info import info
 from topwork.cli.learning_curve import learning_curve
 from topwork.cli.predict import predict
 from topwork.cli.train import train
@@ -34,7 +35,10 @@ def main() -> None:
     """Put a new top on a proven network: train, test and use an image classifier on frozen features."""
 
 
-for _command in (train, predict, evaluate, explain, export, check, learning_curve, compare, backbones, cache):
+for _command in (
+    *(train, predict, export, evaluate, explain, info),
+    *(check, learning_curve, compare, backbones, cache),
+):
     main.add_command(_command)
 
 
@@ -51,7 +55,10 @@ def run() -> None:
         _say(f"Error: {error}")
         sys.exit(1)
     except (KeyboardInterrupt, click.exceptions.Abort):
-        _say("\nInterrupted. The features computed so far are kept: run the same command again, and it goes on there.")
+        _say(
+            "\nInterrupted. The features computed so far are kept, and the answers of `predict --out`: run the same"
+            " command again, and it goes on there."
+        )
         sys.exit(130)
     except BrokenPipeError:  # `topwork … | head` closed our output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,132 +2,158 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections import Counter
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from topwork.cli.options import device_option, reporter_for
 
 if TYPE_CHECKING:
-    from topwork.classifier.predictions import Predictions
+    from topwork.classifier.classifier import ImageClassifier
+    from topwork.prediction.rows import Wording
 
 EPILOG = """\b
 Examples:
   topwork predict runs/photos-1 new/*.jpg
-  topwork predict runs/photos-1 new/ --format csv > answers.csv
+  topwork predict runs/photos-1 new/ --out answers.csv       # or .jsonl, .parquet; goes on where it stopped
+  topwork predict runs/photos-1 table.parquet --format jsonl
+  find new -name '*.jpg' -print0 | topwork predict runs/photos-1 -
+  topwork predict runs/photos-1 inbox/ --watch --out log.csv
   topwork predict runs/photos-1 new/ --unknown
 """
 
-UNKNOWN = "unknown"
+MANY = 100
+"""Images from which progress is shown."""
 
 
 @click.command(epilog=EPILOG)
 @click.argument("run")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--format", "form", type=click.Choice(["text", "csv", "json"]), default="text", show_default=True)
+@click.argument("images", nargs=-1, required=True)
+@click.option(
+    "--format", "kind", type=click.Choice(["text", "csv", "jsonl"]), help="Of standard output.  [default: text]"
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write .csv, .jsonl or .parquet; resumes where it stopped.",
+)
+@click.option("--watch", is_flag=True, help="Then answer images as they arrive in the folders, until Ctrl-C.")
 @click.option("--runners-up", type=click.IntRange(0), default=2, show_default=True, help="How many to show.")
 @click.option("--unknown", is_flag=True, help="Answer unknown for images unlike all that it was trained on.")
+@click.option("--image-column", metavar="NAME", help="Table column with paths or encoded images.")
 @device_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def predict(
-    run: str, images: tuple[Path, ...], form: str, runners_up: int, unknown: bool, device: str, quiet: bool
+    run: str,
+    images: tuple[str, ...],
+    kind: str | None,
+    out: Path | None,
+    watch: bool,
+    runners_up: int,
+    unknown: bool,
+    image_column: str | None,
+    device: str,
+    quiet: bool,
 ) -> int:
-    """Say what is on IMAGES (files, or folders of them), by the classifier in RUN.
+    """Say what is on IMAGES, by the classifier in RUN.
 
-    Images that can't be read are named among the answers; the exit status is then 1.
+    IMAGES are files, folders, quoted patterns ('new/**/*.jpg'), tables (.csv, .tsv, .parquet) or - for standard input.
+    Those that can't be read are named among the answers; the exit status is then 1.
     """
     from topwork.classifier.saving import load_classifier
-    from topwork.data.sources import FileImages
-    from topwork.errors import OptionError
+    from topwork.prediction.rows import Wording
 
+    _require_fitting_options(out, kind, watch, images)
+    if watch and image_column:
+        raise click.UsageError("--image-column is for tables, and --watch for folders.")
     classifier = load_classifier(run, device=device)  # type: ignore[arg-type]
-    if unknown and classifier.novelty is None:
-        raise OptionError(
-            "This classifier can't tell unknown images: it had fewer than 20 images for validation, or a top that "
-            "isn't ours. Train it anew with more images."
-        )
-    paths = _files(images)
-    progress = quiet or len(paths) < 100
-    predictions = classifier.predict_source(FileImages(paths), reporter_for(progress))
-    rows = _rows(predictions, runners_up, unknown)
-    click.echo({"text": _text, "csv": _csv, "json": _json}[form](rows), nl=False)
-    return 1 if predictions.bad else 0
+    if unknown:
+        classifier.require_novelty()
+    wording = Wording(runners_up, unknown)
+    try:
+        if watch:
+            return _watch(classifier, images, kind or "text", out, wording, quiet)
+        return _answer(classifier, images, kind or "text", out, wording, image_column, quiet)
+    except KeyboardInterrupt:
+        kept = " The answers so far are kept: run the same command again, and it goes on there." if out else ""
+        click.echo(f"\nInterrupted.{kept}", err=True)
+        raise click.exceptions.Exit(130) from None
 
 
-def _files(images: tuple[Path, ...]) -> tuple[str, ...]:
-    from topwork.data.folders import image_files
-    from topwork.errors import DataError
+def _require_fitting_options(out: Path | None, kind: str | None, watch: bool, images: tuple[str, ...]) -> None:
+    """What can't be is said before any work."""
+    from topwork.prediction.watching import log_kind, require_folders
+    from topwork.prediction.writers import file_kind
+
+    if watch:
+        require_folders(images)
+    if out is None:
+        return
+    if kind is not None:
+        raise click.UsageError("--format is for standard output. The suffix of --out says how the file is written.")
+    if watch:
+        log_kind(out)
+    else:
+        file_kind(out)
+
+
+def _answer(
+    classifier: ImageClassifier,
+    images: tuple[str, ...],
+    kind: str,
+    out: Path | None,
+    wording: Wording,
+    image_column: str | None,
+    quiet: bool,
+) -> int:
     from topwork.files import printable
+    from topwork.prediction.images import STANDARD_INPUT, find_images
+    from topwork.prediction.predict import predict_file, predict_rows
 
-    paths: list[str] = []
-    for path in images:
-        if path.is_dir():
-            found = sorted(image_files(path, Counter()))
-            if not found:
-                raise DataError(f"There are no images in {printable(str(path))!r}.")
-            paths += found
+    source = find_images(
+        images, image_column=image_column, stdin=sys.stdin.buffer if STANDARD_INPUT in images else None
+    )
+    is_many = len(source) >= MANY
+    reporter = reporter_for(quiet or not is_many)
+    if out is None:
+        n_bad = predict_rows(classifier, source, _say, kind=kind, wording=wording, reporter=reporter)  # type: ignore[arg-type]
+    else:
+        n_bad = predict_file(classifier, source, out, wording=wording, reporter=reporter)
+        if not quiet:
+            click.echo(f"{len(source):,} answers: {printable(str(out))}", err=True)
+    if n_bad and (out is not None or is_many):
+        they = "it is" if n_bad == 1 else "they are"
+        click.echo(f"{n_bad:,} of {len(source):,} images can't be read; {they} named among the answers.", err=True)
+    return 1 if n_bad else 0
+
+
+def _watch(
+    classifier: ImageClassifier, folders: tuple[str, ...], kind: str, out: Path | None, wording: Wording, quiet: bool
+) -> int:
+    from topwork.files import printable
+    from topwork.prediction.rows import row_form
+    from topwork.prediction.watching import AnswerLog, WatchCount, open_log, watch_folders
+
+    reporter, count = reporter_for(quiet), WatchCount()
+    reporter.note(f"Watching {', '.join(map(printable, folders))}; Ctrl-C ends it.")
+    try:
+        if out is None:
+            form = row_form(kind, None, classifier.class_names, wording)  # type: ignore[arg-type]
+            _say(form.head())
+            watch_folders(classifier, folders, AnswerLog(form, _say), count, reporter=reporter)
         else:
-            paths.append(str(path))
-    return tuple(paths)
+            with open_log(out, classifier.class_names, wording) as log:
+                watch_folders(classifier, folders, log, count, reporter=reporter)
+    except KeyboardInterrupt:
+        bad = f", {count.n_bad:,} of them can't be read" if count.n_bad else ""
+        images = "image" if count.n == 1 else "images"
+        click.echo(f"\nEnded: {count.n:,} {images} answered{bad}.", err=True)
+    return 0
 
 
-def _rows(predictions: Predictions, runners_up: int, unknown: bool) -> list[dict[str, Any]]:
-    """One row an image, in order: its answers, the most probable first, or why there are none."""
-    rows: list[dict[str, Any]] = [{"image": name} for name in predictions.names]
-    for bad in predictions.bad:
-        rows[bad.index]["error"] = bad.reason
-    for place, (index, probabilities) in enumerate(zip(predictions.indices, predictions.probabilities, strict=True)):
-        order = (-probabilities).argsort(kind="stable")[: runners_up + 1]
-        answers: list[dict[str, Any]] = [
-            {"class": predictions.class_names[i], "probability": round(float(probabilities[i]), 6)} for i in order
-        ]
-        if unknown and predictions.is_unknown is not None and predictions.is_unknown[place]:
-            answers = [{"class": UNKNOWN, "probability": None}, *answers[:runners_up]]
-        rows[index]["answers"] = answers
-    return rows
-
-
-def _text(rows: list[dict[str, Any]]) -> str:
-    width = min(max(len(row["image"]) for row in rows), 60)
-    longest = max((len(row["answers"][0]["class"]) for row in rows if "answers" in row), default=0)
-    lines = []
-    for row in rows:
-        name = f"{row['image']:<{width}}"
-        if "error" in row:
-            lines.append(f"{name}  can't be read: {row['error']}")
-            continue
-        first, *others = row["answers"]
-        rest = "   " + ", ".join(f"{other['class']} {100 * other['probability']:.1f} %" for other in others)
-        sure = f"{'':>7}" if first["probability"] is None else f"{100 * first['probability']:5.1f} %"
-        lines.append(f"{name}  {first['class']:<{longest}}  {sure}{rest if others else ''}")
-    return "\n".join(lines) + "\n"
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    n = max((len(row["answers"]) for row in rows if "answers" in row), default=1)
-    header = ["image", "class", "probability"]
-    for i in range(2, n + 1):
-        header += [f"class_{i}", f"probability_{i}"]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*header, "error"])
-    for row in rows:
-        cells = [cell for answer in row.get("answers", []) for cell in (answer["class"], answer["probability"])]
-        writer.writerow([row["image"], *cells, *[""] * (2 * n - len(cells)), row.get("error", "")])
-    return text.getvalue()
-
-
-def _json(rows: list[dict[str, Any]]) -> str:
-    return json.dumps([_json_row(row) for row in rows], indent=2, ensure_ascii=False) + "\n"
-
-
-def _json_row(row: dict[str, Any]) -> dict[str, Any]:
-    if "error" in row:
-        return {"image": row["image"], "error": row["error"]}
-    first, *others = row["answers"]
-    return {"image": row["image"], **first, "runners_up": others}
+def _say(text: str) -> None:
+    """Rows on standard output, seen at once; a bar on the same terminal stays below them."""
+    click.echo(text, nl=False)

@@ -105,6 +105,15 @@ def read_image(payload: Payload, name: str, *, at_least: int | None = None) -> I
         raise BadImageError(name, _plain(error)) from error
 
 
+def begins_as_image(head: bytes) -> bool:
+    """Whether a file's first bytes (16 will do) are those of an encoded image that Topwork reads."""
+    if head.startswith(b"RIFF"):
+        return head[8:12] == b"WEBP"
+    if head.startswith(b"BM"):  # a path may begin so too, but has no zeros where BMP keeps a reserved field
+        return head[6:10] == bytes(4)
+    return head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"II+\0", b"MM\0*", b"MM\0+"))
+
+
 def picture_size(payload: Payload) -> tuple[int, int] | None:
     """Width and height in pixels, from the head of the file; None where it can't be read."""
     if isinstance(payload, np.ndarray):

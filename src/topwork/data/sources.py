@@ -1,10 +1,13 @@
-"""Where images come from: files, the rows of a Parquet table, or an array. None is read before it's asked for."""
+"""Where images come from: files, rows of a Parquet table, bytes, an array. None is read before it's asked for."""
 
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
 
@@ -109,6 +112,49 @@ class ArrayImages:
 
     def name(self, row: int) -> str:
         return f"{self.label}[{row}]"
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImage:
+    """One image as encoded bytes in memory, called `label`."""
+
+    content: bytes
+    label: str
+
+    def __len__(self) -> int:
+        return 1
+
+    def payloads(self, rows: IntArray) -> Iterator[Payload]:
+        for _ in rows:
+            yield self.content
+
+    def name(self, row: int) -> str:
+        return self.label
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedImages:
+    """Several sources, one after another, as one; what comes of a part is asked for when its turn comes."""
+
+    parts: tuple[ImageSource, ...]
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def payloads(self, rows: IntArray) -> Iterator[Payload]:
+        for start, part in zip(self._starts, self.parts, strict=False):
+            inside = rows[(rows >= start) & (rows < start + len(part))]
+            if len(inside):
+                yield from part.payloads(inside - start)
+
+    def name(self, row: int) -> str:
+        place = bisect_right(self._starts, row) - 1
+        return self.parts[place].name(row - self._starts[place])
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        """The first row of each part, and N."""
+        return [0, *accumulate(len(part) for part in self.parts)]
 
 
 def require_rows(rows: IntArray, n: int) -> IntArray:

@@ -1,4 +1,4 @@
-"""Images listed in a CSV or Parquet table: paths, or encoded bytes, with a label column."""
+"""Images listed in a CSV or Parquet table: paths, or encoded bytes, with or without labels."""
 
 from __future__ import annotations
 
@@ -54,13 +54,8 @@ def read_table(path: Path, columns: Columns) -> LabelTable:
         DataError: no such table, not readable as one, a column that isn't there, or a row without a label.
     """
     shown = printable(str(path))
-    if not path.is_file():
-        raise DataError(f"There is no file {shown!r}.")
-    table, schema = _read(path, columns)
+    table, schema = _read(path)
     all_names = schema.names
-    for name in all_names:
-        if all_names.count(name) > 1:
-            raise DataError(f"{shown!r} has {all_names.count(name)} columns called {name!r}. Rename all but one.")
     image = _find(columns.image, IMAGE_COLUMNS, all_names, "image", shown)
     label = _find(columns.label, LABEL_COLUMNS, all_names, "label", shown)
     split = columns.split and _find(columns.split, (), all_names, "split", shown)
@@ -79,8 +74,34 @@ def read_table(path: Path, columns: Columns) -> LabelTable:
     )
 
 
-def _read(path: Path, columns: Columns) -> tuple[pa.Table, pa.Schema]:
-    """All columns but those that hold images, and the whole schema."""
+def read_images(path: Path, image_column: str | None = None) -> ImageSource:
+    """The images that a table lists; labels are not asked for.
+
+    Args:
+        path: a `.csv`, `.tsv` or `.parquet` file.
+        image_column: the column with paths or encoded bytes; None finds it by its usual names.
+
+    Raises:
+        DataError: no such table, not readable as one, a column that isn't there, or a row without an image.
+    """
+    wanted = {image_column} if image_column else {*IMAGE_COLUMNS}
+    table, schema = _read(path, frozenset({*wanted, *NAME_COLUMNS}))
+    return _source(path, table, schema, _find(image_column, IMAGE_COLUMNS, schema.names, "image", printable(str(path))))
+
+
+def _read(path: Path, wanted: frozenset[str] | None = None) -> tuple[pa.Table, pa.Schema]:
+    """The whole schema, and the columns called as in `wanted` (None: all), but those that hold images."""
+    shown = printable(str(path))
+    if not path.is_file():
+        raise DataError(f"There is no file {shown!r}.")
+    table, schema = _read_columns(path, wanted)
+    for name in schema.names:
+        if schema.names.count(name) > 1:
+            raise DataError(f"{shown!r} has {schema.names.count(name)} columns called {name!r}. Rename all but one.")
+    return table, schema
+
+
+def _read_columns(path: Path, wanted: frozenset[str] | None) -> tuple[pa.Table, pa.Schema]:
     import pyarrow as pa
     import pyarrow.parquet
 
@@ -90,6 +111,8 @@ def _read(path: Path, columns: Columns) -> tuple[pa.Table, pa.Schema]:
         with path.open("rb") as file:  # opened here: pyarrow takes names in UTF-8 only
             schema = pyarrow.parquet.read_schema(file)
             plain = [field.name for field in schema if not _holds_images(field.type)]
+            if wanted is not None:
+                plain = [name for name in plain if name in wanted or name.lower() in wanted]
             return pyarrow.parquet.ParquetFile(file).read(columns=plain), schema
     except (pa.ArrowInvalid, pa.ArrowException, UnicodeDecodeError) as error:
         kind = "Parquet" if path.suffix.lower() == ".parquet" else "CSV"

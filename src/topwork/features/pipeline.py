@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +94,48 @@ class FeatureStream:
         if digest_of(content) != self.digests[position].ljust(16, b"\0"):  # NumPy drops trailing zero bytes
             raise BadImageError(name, "it changed while it was being read")
         return content
+
+
+def in_order(stream: FeatureStream, step: int) -> Iterator[tuple[int, IntArray, FloatArray, list[BadImage]]]:
+    """The whole of a stream in the order of its rows, `step` images at a time (of the last, what is left).
+
+    Yields:
+        The first position of each `step` images; `(n,)` positions of the readable ones, ascending; their `(n, D)`
+        features; and the others. It is held back only until those before it have come.
+    """
+    waiting: dict[int, _Slice] = defaultdict(_Slice)
+    n_images, n_bad, start = len(stream.rows), 0, 0
+    nothing = np.empty(0, np.int64), np.empty((0, stream.engine.n_features), np.float32)
+    for positions, features in chain(stream, [nothing]):  # once more at the end: the last may all be bad
+        for place in np.unique(positions // step):
+            inside = positions // step == place
+            waiting[int(place) * step].add(positions[inside], features[inside])
+        for image in stream.bad[n_bad:]:
+            waiting[image.index // step * step].bad.append(image)
+        n_bad = len(stream.bad)
+        while start < n_images and len(waiting[start]) == min(step, n_images - start):
+            yield start, *waiting.pop(start).sorted(nothing)
+            start += step
+
+
+class _Slice:
+    """Some images of a stream whose neighbours may still be on their way."""
+
+    def __init__(self) -> None:
+        self.positions: list[IntArray] = []
+        self.features: list[FloatArray] = []
+        self.bad: list[BadImage] = []
+
+    def __len__(self) -> int:
+        return sum(map(len, self.positions)) + len(self.bad)
+
+    def add(self, positions: IntArray, features: FloatArray) -> None:
+        self.positions.append(positions)
+        self.features.append(features)
+
+    def sorted(self, nothing: tuple[IntArray, FloatArray]) -> tuple[IntArray, FloatArray, list[BadImage]]:
+        """All of it by position; `nothing` has the shapes of none."""
+        positions = np.concatenate([nothing[0], *self.positions])
+        features = np.concatenate([nothing[1], *self.features])
+        order = positions.argsort()
+        return positions[order], features[order], sorted(self.bad, key=lambda image: image.index)

@@ -6,7 +6,7 @@ import csv
 import io
 import platform
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def write_run_folder(
     with atomic_folder(folder, replace=False) as staging:
         if isinstance(classifier.top, DenseStack):
             (staging / "classifier").mkdir()
-            write_classifier(classifier, staging / "classifier")
+            write_classifier(_with_accuracy(classifier, test), staging / "classifier")
         _write_history(staging / "history.csv", training)
         metrics = _metrics(training, test, validation, predictions)
         write_json(staging / "metrics.json", {**metrics, "data": check.summary() if check else None})
@@ -78,6 +78,11 @@ def write_run_folder(
         page = report_html(training, test, predictions, record, _uncalibrated(training, predictions), check)
         (staging / REPORT).write_text(page, "utf-8", "replace")
         (staging / "README.md").write_text(model_card(classifier, training, test, facts.command), "utf-8", "replace")
+
+
+def _with_accuracy(classifier: ImageClassifier, test: Evaluation) -> ImageClassifier:
+    """The classifier with its test accuracy on record: who is given its folder alone should know how good it is."""
+    return replace(classifier, record={**classifier.record, "test_accuracy": test.accuracy.as_dict()})
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ to fifteen points of ROC-AUC, and their sum is near the better of both (`docs/me
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ class Novelty:
         return cls(**{name: tensors[name] for name in _ARRAYS}, threshold=threshold)
 
     def _distances(self, features: FloatArray) -> FloatArray:
-        references = self.references.astype(np.float32)
+        references = self._wide_references
         nearest = min(NEIGHBOURS, len(references))
         result = np.empty(len(features))
         for start in range(0, len(features), _ROWS_AT_A_TIME):
@@ -84,6 +85,11 @@ class Novelty:
             similarity = _unit(features[rows]) @ references.T
             result[rows] = 1.0 - np.partition(similarity, -nearest, axis=1)[:, -nearest]
         return result
+
+    @cached_property
+    def _wide_references(self) -> NDArray[np.float32]:
+        """As float32, once: a stream of images asks some dozens at a time."""
+        return self.references.astype(np.float32)
 
 
 def fit_novelty(X: FloatArray, X_val: FloatArray, val_logits: FloatArray, *, seed: int = 0) -> Novelty:

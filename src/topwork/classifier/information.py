@@ -1,0 +1,130 @@
+"""What is this classifier, and is it whole? From its manifest and checksums alone: nothing is built or compiled."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from topwork.backbones.cards import cards
+from topwork.classifier.saving import MANIFEST, NOVELTY, PARTS, find_classifier, read_manifest
+from topwork.errors import SavedFileError
+from topwork.files import folder_bytes, printable, read_json, sha256_of_file
+
+FileState: TypeAlias = Literal["intact", "damaged", "missing"]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The share of test images that were answered right, its 95 % interval, and of how many images."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class ClassifierInformation:
+    """Facts about a saved classifier.
+
+    Attributes:
+        folder: the classifier's own folder: all that another person needs.
+        class_names: K names.
+        backbone: its name, size in pixels, pooling and precision.
+        weights: where the backbone's weights come from; None where that isn't recorded.
+        licence: of these weights; None for a backbone that this Topwork doesn't know.
+        top: its kind and parameters.
+        data: what the images were called that it was trained on.
+        n_train: images it was fitted on.
+        n_validation: images that chose when to stop, or which L2.
+        test: how good it is; None where it was never tested, or before Topwork wrote that down.
+        tells_unknown: whether it knows images unlike all that it was trained on.
+        topwork: the version that wrote it.
+        megabytes: the size of the folder.
+        files: the state of each file, by name.
+    """
+
+    folder: str
+    class_names: tuple[str, ...]
+    backbone: dict[str, Any]
+    weights: str | None
+    licence: str | None
+    top: dict[str, Any]
+    data: str | None
+    n_train: int | None
+    n_validation: int | None
+    test: Accuracy | None
+    tells_unknown: bool
+    topwork: str
+    megabytes: float
+    files: dict[str, FileState]
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether every file is the one that was saved."""
+        return all(state == "intact" for state in self.files.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "intact": self.is_intact}
+
+
+def classifier_information(path: str | Path) -> ClassifierInformation:
+    """What the classifier at `path` is, every file of it read and compared with its checksum.
+
+    Args:
+        path: a run folder, or a classifier's folder.
+
+    Raises:
+        SavedFileError: there is none, its manifest is damaged, or a newer Topwork wrote it.
+    """
+    folder = find_classifier(Path(path))
+    manifest = read_manifest(folder)
+    try:
+        backbone, record, checksums = manifest["backbone"], manifest["training"], manifest["sha256"]
+        card = cards().get(backbone["name"])
+        return ClassifierInformation(
+            folder=printable(str(folder)),
+            class_names=tuple(map(str, manifest["class_names"])),
+            backbone={fact: backbone[fact] for fact in ("name", "size", "pooling", "precision")},
+            weights=record.get("weights"),
+            licence=card.licence if card is not None else None,
+            top=dict(record.get("top", {})),
+            data=record.get("data"),
+            n_train=record.get("n_train"),
+            n_validation=record.get("n_validation"),
+            test=_test_accuracy(folder, record),
+            tells_unknown=NOVELTY in checksums,
+            topwork=str(manifest["topwork"]),
+            megabytes=folder_bytes(folder) / 1e6,
+            files={name: _state(folder / name, checksums.get(name)) for name in _names(checksums)},
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SavedFileError(
+            f"{printable(str(folder / MANIFEST))!r} is damaged: {error} is missing or not what it should be. "
+            "Copy the folder again."
+        ) from error
+
+
+def _names(checksums: dict[str, str]) -> list[str]:
+    """The files that a classifier is made of; those that the manifest lists beside them are nobody's."""
+    return [name for name in PARTS if name in checksums or name != NOVELTY]
+
+
+def _state(path: Path, checksum: str | None) -> FileState:
+    try:
+        return "intact" if sha256_of_file(path) == checksum else "damaged"
+    except FileNotFoundError:
+        return "missing"
+    except OSError:  # a bad disk, no permission
+        return "damaged"
+
+
+def _test_accuracy(folder: Path, record: dict[str, Any]) -> Accuracy | None:
+    """From the manifest; from the run's metrics where an older Topwork wrote it."""
+    found = record.get("test_accuracy")
+    if found is None:
+        metrics = read_json(folder.resolve().parent / "metrics.json") or {}
+        found = metrics.get("test", {}).get("accuracy")
+    return Accuracy(**found) if found else None

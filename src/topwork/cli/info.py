@@ -1,0 +1,91 @@
+"""`topwork info`: what a classifier is, and whether its files are whole."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from topwork.classifier.information import ClassifierInformation
+
+EPILOG = """\b
+Examples:
+  topwork info runs/photos-1
+  topwork info runs/photos-1/classifier       # all that another person needs
+  topwork info oak --json
+"""
+
+SHOWN = 12
+"""Class names; of more, so many are shown."""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def info(run: str, as_json: bool) -> int:
+    """Say what the classifier in RUN is and how good, and verify its checksums.
+
+    RUN is a run folder, or a classifier's folder alone. Nothing is computed. The exit status is 1 if a file is damaged
+    or missing.
+    """
+    from topwork.classifier.information import classifier_information
+
+    found = classifier_information(run)
+    click.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False) if as_json else _as_text(found))
+    return 0 if found.is_intact else 1
+
+
+def _as_text(found: ClassifierInformation) -> str:
+    backbone = found.backbone
+    rows = {
+        "Classes": _classes(found.class_names),
+        "Backbone": f"{backbone['name']}, {backbone['size']}×{backbone['size']} pixels, {backbone['pooling']} pooling, "
+        f"{backbone['precision']}",
+        "Weights": f"{found.weights or 'unknown origin'}; licence {found.licence or 'unknown'}",
+        "Top": _top(found.top),
+        "Trained": _training(found),
+        "Accuracy": _accuracy(found),
+        "Unknown": "tells images unlike all that it was trained on (--unknown)"
+        if found.tells_unknown
+        else "can't tell images unlike all that it was trained on",
+        "Written": f"by Topwork {found.topwork}, {found.megabytes:,.1f} MB in {found.folder}",
+    }
+    lines = [f"{title:<9} {text}" for title, text in rows.items()]
+    lines += [f"{'Files' if i == 0 else '':<9} {name}: {state}" for i, (name, state) in enumerate(found.files.items())]
+    if found.is_intact:
+        return "\n".join([*lines, f"{'Use':<9} topwork predict {found.folder} IMAGE"])
+    return "\n".join([*lines, "Not all of it is the classifier that was saved: copy the folder again, or train anew."])
+
+
+def _classes(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return f"{len(names):,}: {', '.join(names[:SHOWN])}{more}"
+
+
+def _top(facts: dict[str, Any]) -> str:
+    named = [f"{name} {_value(value)}" for name, value in facts.items() if name != "kind" and value is not None]
+    return ", ".join([str(facts.get("kind", "of unknown kind")), *named])
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]" if len(value) <= 5 else f"{len(value)} values"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _training(found: ClassifierInformation) -> str:
+    if found.n_train is None or found.n_validation is None:
+        return "no record of it"
+    return f"on {found.data}: {found.n_train:,} images for training, {found.n_validation:,} for validation"
+
+
+def _accuracy(found: ClassifierInformation) -> str:
+    if found.test is None:
+        return "not recorded: it was saved without a test"
+    low, high = 100 * found.test.low, 100 * found.test.high
+    return (
+        f"{100 * found.test.value:.1f} % (95 % interval {low:.1f} to {high:.1f}) on {found.test.n:,} test images of "
+        "the same data"
+    )

@@ -1,0 +1,122 @@
+"""Which images does a person mean by these words: files, folders, patterns, tables, standard input?"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from topwork.data.decoding import begins_as_image
+from topwork.data.folders import image_files
+from topwork.data.sources import EncodedImage, FileImages, ImageSource, JoinedImages
+from topwork.data.tables import SUFFIXES as TABLE_SUFFIXES
+from topwork.data.tables import read_images
+from topwork.errors import DataError
+from topwork.files import printable
+
+STANDARD_INPUT = "-"
+_HEAD = 16
+"""Bytes that tell an encoded image from a list of paths."""
+
+
+def find_images(words: Iterable[str], *, image_column: str | None = None, stdin: BinaryIO | None = None) -> ImageSource:
+    """The images that `words` name, in that order, as one source. Only their names are held; none is opened.
+
+    A word is an image file (one that isn't there counts as an image that can't be read); a folder, with all below it;
+    a table (`.csv`, `.tsv`, `.parquet`) with paths or encoded images; a pattern such as `new/**/*.jpg`, which stands
+    for what it matches, unless a file is called so; or `-`: what `stdin` holds, paths one a line or separated by NUL,
+    or one encoded image.
+
+    Args:
+        words: as they were typed.
+        image_column: the column of tables that holds the images; None finds it by its usual names.
+        stdin: standard input, where `-` is among the words.
+
+    Raises:
+        DataError: a folder without images, a pattern that matches nothing, a table that can't be read or lacks the
+            column, nothing in standard input, or `-` twice.
+    """
+    parts: list[ImageSource] = []
+    paths: list[str] = []
+    for found in _each(words, image_column, stdin):
+        if isinstance(found, str):
+            paths.append(found)
+            continue
+        if paths:
+            parts.append(FileImages(tuple(paths)))
+            paths = []
+        parts.append(found)
+    if paths:
+        parts.append(FileImages(tuple(paths)))
+    return parts[0] if len(parts) == 1 else JoinedImages(tuple(parts))
+
+
+def _each(words: Iterable[str], image_column: str | None, stdin: BinaryIO | None) -> Iterator[str | ImageSource]:
+    """A path for each image file, a source for each table or image of another kind."""
+    is_read = False
+    for word in words:
+        if word != STANDARD_INPUT:
+            yield from _named(word, image_column, _matches(word))
+            continue
+        if is_read:
+            raise DataError("Standard input ('-') can be read once only. Name it once.")
+        is_read = True
+        yield from _from_stdin(stdin, image_column)
+
+
+def _named(word: str, image_column: str | None, matches: list[str] | None) -> Iterator[str | ImageSource]:
+    for path in [word] if matches is None else matches:
+        if os.path.isdir(path):
+            yield from folder_images(path)
+        elif os.path.splitext(path)[1].lower() in TABLE_SUFFIXES:
+            yield read_images(Path(path), image_column)
+        else:
+            yield path
+
+
+def folder_images(folder: str) -> list[str]:
+    """The image files below `folder`, sorted.
+
+    Raises:
+        DataError: there are none.
+    """
+    found = sorted(image_files(Path(folder), Counter()), key=os.fsencode)
+    if not found:
+        raise DataError(f"There are no images in {printable(folder)!r}.")
+    return found
+
+
+def _matches(word: str) -> list[str] | None:
+    """The files that a pattern matches, sorted; None where `word` is no pattern, or a file is called so."""
+    if not glob.has_magic(word) or os.path.lexists(word):
+        return None
+    found = sorted((path for path in glob.iglob(word, recursive=True) if not os.path.isdir(path)), key=os.fsencode)
+    if not found:
+        raise DataError(
+            f"Nothing matches {printable(word)!r}. Expected a pattern such as 'new/*.jpg', or 'new/**/*.jpg' for "
+            "folders in folders too."
+        )
+    return found
+
+
+def _from_stdin(stdin: BinaryIO | None, image_column: str | None) -> Iterator[str | ImageSource]:
+    content = stdin.read() if stdin is not None else b""
+    if begins_as_image(content[:_HEAD]):
+        yield EncodedImage(content, "standard input")
+        return
+    words = paths_in(content)
+    if not words:
+        raise DataError(
+            "Standard input is empty. Expected paths, one a line or separated by NUL (find … -print0), or one image."
+        )
+    for word in words:
+        yield from _named(word, image_column, None)
+
+
+def paths_in(content: bytes) -> list[str]:
+    """The paths in `content`: separated by NUL where there is one in it, else by line ends; empty ones left out."""
+    pieces = content.split(b"\0") if b"\0" in content else content.splitlines()
+    return [os.fsdecode(piece) for piece in pieces if piece.strip()]

@@ -1,0 +1,96 @@
+"""Answers for many images: row by row as they come, or as a file that appears whole and can be resumed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from topwork.classifier.classifier import ImageClassifier
+from topwork.data.sources import ImageSource
+from topwork.files import storage_errors
+from topwork.prediction.resuming import open_kept
+from topwork.prediction.rows import PLAIN, RowKind, Wording, row_form
+from topwork.prediction.writers import file_kind, open_writer
+from topwork.progress import Reporter
+
+
+def predict_rows(
+    classifier: ImageClassifier,
+    source: ImageSource,
+    say: Callable[[str], object],
+    *,
+    kind: RowKind = "text",
+    wording: Wording = PLAIN,
+    reporter: Reporter | None = None,
+) -> int:
+    """Say the answer for each image of `source`, in order, as soon as it is known.
+
+    Args:
+        classifier: what answers.
+        source: the images; see `find_images`.
+        say: takes whole lines, some dozens at a time.
+        kind: how a row looks: 'text', 'csv' or 'jsonl'.
+        wording: what is said of each image.
+        reporter: hears of progress.
+
+    Returns:
+        How many images can't be read; they are named among the rows.
+    """
+    form = row_form(kind, source, classifier.class_names, wording)
+    say(form.head())
+    n_bad = 0
+    for predictions in classifier.stream(source, reporter):
+        say(form.text(predictions))
+        n_bad += len(predictions.bad)
+    return n_bad
+
+
+def predict_file(
+    classifier: ImageClassifier,
+    source: ImageSource,
+    out: Path,
+    *,
+    wording: Wording = PLAIN,
+    reporter: Reporter | None = None,
+) -> int:
+    """Write the answers for the images of `source`, in order, as the file `out`, which appears whole or not at all.
+
+    Cut short at any moment, even by `kill -9`, the same call goes on where it stopped and gives the same file, byte for
+    byte. Until then the answers are kept in `.NAME.part/` beside it.
+
+    Args:
+        classifier: what answers; one that could be saved.
+        source: the images; see `find_images`.
+        out: a file in .csv, .jsonl or .parquet; one that is there is replaced.
+        wording: what is said of each image.
+        reporter: hears of progress.
+
+    Returns:
+        How many images can't be read; they are named among the rows.
+
+    Raises:
+        OptionError: another suffix; or another process is making the same file.
+        StorageError: it can't be written.
+    """
+    reporter = reporter or Reporter()
+    kind = file_kind(out)
+    n_bad = 0
+    with open_kept(out, classifier, source, reporter) as kept:
+        if kept.n < len(source):
+            kept.take(classifier.stream(source, reporter, first=kept.n))
+        with storage_errors(out):
+            with kept.whole.open("wb") as file, open_writer(kind, file, classifier.class_names, wording) as writer:
+                for predictions in kept.slices():
+                    writer.write(predictions)
+                    n_bad += len(predictions.bad)
+            _sync(kept.whole)
+            os.replace(kept.whole, out)
+        kept.discard()
+    return n_bad
+
+
+def _sync(path: Path) -> None:
+    """Have the bytes on the disk before the name points at them."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
