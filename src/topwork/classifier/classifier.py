@@ -19,7 +19,7 @@ from topwork.data.dataset import ImageDataset, as_payloads
 from topwork.data.sources import ArrayImages, ImageSource
 from topwork.errors import BadImageError, OptionError
 from topwork.features.extraction import extract_features
-from topwork.features.pipeline import BadImage, FeatureStream, in_order
+from topwork.features.pipeline import BadImage, FeatureStream, computed_beside, in_order
 from topwork.progress import Reporter
 from topwork.tops.dense_stack import DenseStack, softmax
 from topwork.tops.novelty import Novelty
@@ -130,14 +130,17 @@ class ImageClassifier:
         step = BATCHES_AT_ONCE * self.engine.batch_size
         one_thread = _one_thread() if len(source) > step else contextlib.nullcontext
         stream = FeatureStream(source, np.arange(first, len(source)), self.engine, self.backbone.size)
+
+        def answer(start: int, positions: IntArray, features: FloatArray, bad: list[BadImage]) -> Predictions:
+            names = tuple(source.name(row) for row in range(first + start, min(first + start + step, len(source))))
+            unreadable = tuple(BadImage(image.index - start, image.name, image.reason) for image in bad)
+            with one_thread():
+                return self.predict_features(features, names, positions - start, unreadable)
+
         with (reporter or Reporter()).task("Predicting", len(source), "images", done=first) as task:
-            for start, positions, features, bad in in_order(stream, step):
-                names = tuple(source.name(row) for row in range(first + start, min(first + start + step, len(source))))
-                bad = [BadImage(image.index - start, image.name, image.reason) for image in bad]
-                with one_thread():
-                    predictions = self.predict_features(features, names, positions - start, tuple(bad))
+            for predictions in computed_beside(answer, in_order(stream, step)):
                 yield predictions
-                task.advance(len(names))
+                task.advance(len(predictions.names))
 
     def predict_dataset(self, dataset: ImageDataset, reporter: Reporter | None = None) -> Predictions:
         """Predictions for a dataset; its features are kept, so that a second time costs next to nothing."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from topwork.data.decoding import Payload, digest_of, quiet_pillow, read_square
 from topwork.data.sources import ImageSource
 from topwork.errors import BadImageError
 from topwork.types import DigestArray, FloatArray, ImageArray, IntArray
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,18 @@ def in_order(stream: FeatureStream, step: int) -> Iterator[tuple[int, IntArray, 
         while start < n_images and len(waiting[start]) == min(step, n_images - start):
             yield start, *waiting.pop(start).sorted(nothing)
             start += step
+
+
+def computed_beside(work: Callable[..., Result], items: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
+    """`work` of each item, in order, computed in a thread while the next item is being made."""
+    running: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(1) as pool:
+        for item in items:
+            running.append(pool.submit(work, *item))
+            if len(running) > 1:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
 class _Slice:
