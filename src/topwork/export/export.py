@@ -102,8 +102,14 @@ class _Model:
 
     classifier: ImageClassifier
     top: DenseStack
-    metadata: dict[str, str]
+    metadata: dict[str, Any]
     int8: Int8Images | None
+
+    @property
+    def metadata_strings(self) -> dict[str, str]:
+        """For formats whose metadata are strings: texts as they are, anything else as JSON."""
+        items = self.metadata.items()
+        return {key: value if isinstance(value, str) else _json(value) for key, value in items}
 
     @property
     def size(self) -> int:
@@ -114,8 +120,8 @@ class _Model:
         return graph if self.int8 is None else quantize(graph, self.int8.calibration, self.size)
 
 
-def export_metadata(classifier: ImageClassifier) -> dict[str, str]:
-    """What the exported file says of itself: class names and input size, and where it comes from, as JSON."""
+def export_metadata(classifier: ImageClassifier) -> dict[str, Any]:
+    """What the exported file says of itself: class names and input size, and where it comes from; JSON-able."""
     backbone = classifier.backbone
     provenance = {
         "topwork": VERSION,
@@ -123,9 +129,9 @@ def export_metadata(classifier: ImageClassifier) -> dict[str, str]:
         "training": classifier.record,
     }
     return {
-        "class_names": json.dumps(list(classifier.class_names), ensure_ascii=False),
-        "size": str(backbone.size),
-        "provenance": json.dumps(provenance, ensure_ascii=False),
+        "class_names": list(classifier.class_names),
+        "size": backbone.size,
+        "provenance": provenance,
         "fingerprint": fingerprint(provenance),
     }
 
@@ -137,13 +143,12 @@ def copy_program(form: Format, folder: Path) -> None:
 
 
 def _write_facts(
-    folder: Path, form: Format, metadata: dict[str, str], gate: GateResult, accuracy: Int8Result | None
+    folder: Path, form: Format, metadata: dict[str, Any], gate: GateResult, accuracy: Int8Result | None
 ) -> None:
     """Write `export.json`: what the file says of itself, its checksums, and what was measured."""
-    facts = {key: json.loads(value) if value.startswith(("[", "{")) else value for key, value in metadata.items()}
     files = {path.name: sha256_of_file(path) for path in sorted(folder.iterdir())}
     results = {"gate": gate.as_dict(), "int8": accuracy.as_dict() if accuracy else None}
-    write_json(folder / FACTS, {"format": form.name, **facts, "sha256": files, **results})
+    write_json(folder / FACTS, {"format": form.name, **metadata, "sha256": files, **results})
 
 
 def _dense_top(classifier: ImageClassifier) -> DenseStack:
@@ -155,27 +160,26 @@ def _dense_top(classifier: ImageClassifier) -> DenseStack:
 
 def _write_openvino(model: _Model, folder: Path) -> None:
     graph = model.in_int8(classifier_graph(model.classifier.backbone.graph(), model.size, model.top))
-    write_metadata(graph, model.metadata)
+    write_metadata(graph, model.metadata_strings)
     save_graph(graph, folder / "model.xml")
 
 
 def _write_onnx(model: _Model, folder: Path) -> None:
     graph = classifier_graph(model.classifier.backbone.graph(), model.size, model.top)
     doc = f"{len(model.classifier.class_names)} classes on {model.classifier.backbone.name}, by Topwork {VERSION}."
-    made = model.in_int8(to_onnx(graph, model.metadata, doc))
+    made = model.in_int8(to_onnx(graph, model.metadata_strings, doc))
     (folder / "model.onnx").write_bytes(made.SerializeToString())
 
 
 def _write_keras(model: _Model, folder: Path) -> None:
     _write_by_keras(model, "keras", folder / "model.keras")
-    _append(folder / "model.keras", {"topwork.json": json.dumps(model.metadata, ensure_ascii=False)})
+    _append(folder / "model.keras", {"topwork.json": _json(model.metadata)})
 
 
 def _write_litert(model: _Model, folder: Path) -> None:
     _write_by_keras(model, "litert", folder / "model.tflite")
     labels = "".join(f"{name}\n" for name in model.classifier.class_names)  # what LiteRT's own tools look for
-    metadata = json.dumps(model.metadata, ensure_ascii=False)
-    _append(folder / "model.tflite", {"labels.txt": labels, "topwork.json": metadata})
+    _append(folder / "model.tflite", {"labels.txt": labels, "topwork.json": _json(model.metadata)})
 
 
 def _write_by_keras(model: _Model, form: Any, out: Path) -> None:
@@ -184,6 +188,10 @@ def _write_by_keras(model: _Model, form: Any, out: Path) -> None:
     backbone = model.classifier.backbone
     write_keras_model(KerasJob(backbone.spec, str(backbone.weights.tensors), str(tensors), form, str(out)))
     tensors.unlink()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _append(path: Path, files: dict[str, str]) -> None:

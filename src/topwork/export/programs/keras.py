@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 file = Path(__file__).with_name("model.keras")
 model = keras.models.load_model(file)  # set KERAS_BACKEND to jax, tensorflow or torch
 facts = json.loads(zipfile.ZipFile(file).read("topwork.json"))
-class_names, size = json.loads(facts["class_names"]), int(facts["size"])
+class_names, size = facts["class_names"], facts["size"]
 
 
 def read(path):
