@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from topwork.errors import TopworkError
     from topwork.evaluation.evaluate import evaluate
     from topwork.evaluation.metrics import Evaluation
+    from topwork.export.export import Export, export_classifier
     from topwork.features.extraction import Features, extract_features
     from topwork.features.extractor import FeatureExtractor
     from topwork.runs.run import Run, train
@@ -37,6 +38,7 @@ _HOMES = {
     "Card": "topwork.backbones.cards",
     "DataCheck": "topwork.checks.check",
     "Evaluation": "topwork.evaluation.metrics",
+    "Export": "topwork.export.export",
     "FeatureExtractor": "topwork.features.extractor",
     "Features": "topwork.features.extraction",
     "ImageClassifier": "topwork.classifier.classifier",
@@ -48,6 +50,7 @@ _HOMES = {
     "cards": "topwork.backbones.cards",
     "check_dataset": "topwork.checks.check",
     "evaluate": "topwork.evaluation.evaluate",
+    "export_classifier": "topwork.export.export",
     "extract_features": "topwork.features.extraction",
     "fit_classifier": "topwork.classifier.training",
     "get_final_model": "topwork.tops.final_model",
@@ -61,6 +64,7 @@ __all__ = [
     "Card",
     "DataCheck",
     "Evaluation",
+    "Export",
     "FeatureExtractor",
     "Features",
     "ImageClassifier",
@@ -73,6 +77,7 @@ __all__ = [
     "cards",
     "check_dataset",
     "evaluate",
+    "export_classifier",
     "extract_features",
     "fit_classifier",
     "get_final_model",

@@ -13,7 +13,7 @@ from typing import Any
 from safetensors.numpy import save_file
 
 from topwork.classifier.classifier import ImageClassifier
-from topwork.data.decoding import Payload
+from topwork.data.dataset import as_payloads
 from topwork.errors import ExportError
 from topwork.export.formats import Format, find_format
 from topwork.export.gate import PROGRAM, TOLERANCE, GateResult, compare, run_program
@@ -51,7 +51,7 @@ def export_classifier(
     classifier: ImageClassifier,
     to: str,
     folder: str | Path,
-    images: Sequence[Payload],
+    images: Sequence[Any],
     *,
     int8: Int8Images | None = None,
 ) -> Export:
@@ -77,12 +77,12 @@ def export_classifier(
     """
     form, folder = find_format(to, int8=int8 is not None), Path(folder)
     model = _Model(classifier, _dense_top(classifier), export_metadata(classifier), int8)
-    images = images if int8 is None else int8.test
-    expected = classifier.predict_proba(list(images))
+    payloads = tuple(as_payloads(list(images if int8 is None else int8.test)))
+    expected = classifier.predict_proba(payloads)
     with atomic_folder(folder, replace=True) as staging:
         _WRITERS[form.name](model, staging)
         copy_program(form, staging)
-        found = run_program(staging, images)
+        found = run_program(staging, payloads)
         gate = compare(form, expected, found)
         accuracy = None if int8 is None else compare_accuracy(int8.labels, expected, found)
         if accuracy is None and not gate.is_passed:
