@@ -1,0 +1,188 @@
+"""How each kind of OpenVINO operation is said in ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from topwork.errors import ExportError
+
+if TYPE_CHECKING:
+    import openvino as ov
+
+    from topwork.export.onnx_graph import Writer
+
+SAME = {
+    **{name: name for name in ("Abs", "Add", "Concat", "Floor", "Gather", "Less", "Range", "Relu", "Reshape")},
+    **{name: name for name in ("Sigmoid", "Softmax", "Sqrt", "Squeeze", "Transpose", "Unsqueeze")},
+    "Broadcast": "Expand",
+    "Divide": "Div",
+    "HSwish": "HardSwish",
+    "Maximum": "Max",
+    "Multiply": "Mul",
+    "Negative": "Neg",
+    "Power": "Pow",
+    "Select": "Where",
+    "Subtract": "Sub",
+}
+"""Operations whose inputs are the same in both; their attributes are in `attributes`."""
+READS = {"Gather": 2, "Transpose": 1}
+"""How many inputs ONNX has of these, where OpenVINO's others are attributes there."""
+
+
+def attributes(node: ov.Node) -> dict[str, Any]:
+    """What ONNX has as attributes of an operation in `SAME`."""
+    kind, given = node.get_type_name(), node.get_attributes()
+    if kind in ("Concat", "Softmax"):
+        return {"axis": int(given["axis"])}
+    if kind == "Gather":
+        return {"axis": int(node.input_value(2).get_node().data)}
+    if kind == "Transpose":
+        return {"perm": node.input_value(1).get_node().data.tolist()}
+    return {}
+
+
+def _convolution(writer: Writer, node: ov.Node, output: str) -> str:
+    kernel = writer.constant_of(node, 1)
+    groups = 1
+    if node.get_type_name() == "GroupConvolution":  # (G, O/G, I/G, h, w) -> (O, I/G, h, w)
+        groups = kernel.shape[0]
+        kernel = kernel.reshape(-1, *kernel.shape[2:])
+    weights = writer.initializer(f"{output}/kernel", kernel)
+    given = node.get_attributes()
+    window = {
+        "kernel_shape": list(kernel.shape[2:]),
+        "strides": given["strides"],
+        "dilations": given["dilations"],
+        "group": groups,
+        **_padding(given),
+    }
+    return writer.add("Conv", [writer.input(node, 0), weights], output, **window)
+
+
+def _pool(writer: Writer, node: ov.Node, output: str) -> str:
+    given = node.get_attributes()
+    window: dict[str, Any] = {"kernel_shape": given["kernel"], "strides": given["strides"], **_padding(given)}
+    window["ceil_mode"] = int(given["rounding_type"] != "floor")
+    if node.get_type_name() == "AvgPool":
+        return writer.add(
+            "AveragePool",
+            [writer.input(node, 0)],
+            output,
+            count_include_pad=int(not given["exclude-pad"]),
+            **window,
+        )
+    return writer.add("MaxPool", [writer.input(node, 0)], output, **window)
+
+
+def _padding(given: dict[str, Any]) -> dict[str, Any]:
+    named = {"same_upper": "SAME_UPPER", "same_lower": "SAME_LOWER", "valid": "VALID"}
+    if given["auto_pad"] in named:
+        return {"auto_pad": named[given["auto_pad"]]}
+    return {"pads": [*given["pads_begin"], *given["pads_end"]]}
+
+
+def _batch_norm(writer: Writer, node: ov.Node, output: str) -> str:
+    inputs = [writer.input(node, i) for i in range(5)]
+    return writer.add("BatchNormalization", inputs, output, epsilon=float(node.get_attributes()["epsilon"]))
+
+
+def _clamp(writer: Writer, node: ov.Node, output: str) -> str:
+    given = node.get_attributes()
+    limits = [writer.initializer(f"{output}/{end}", np.array(given[end], np.float32)) for end in ("min", "max")]
+    return writer.add("Clip", [writer.input(node, 0), *limits], output)
+
+
+def _swish(writer: Writer, node: ov.Node, output: str) -> str:
+    x = writer.input(node, 0)
+    gate = x
+    if node.get_input_size() > 1:
+        gate = writer.add("Mul", [x, writer.input(node, 1)], f"{output}/scaled")
+    return writer.add("Mul", [x, writer.add("Sigmoid", [gate], f"{output}/sigmoid")], output)
+
+
+def _gelu(writer: Writer, node: ov.Node, output: str) -> str:
+    """`x / 2 * (1 + erf(x / sqrt(2)))`: ONNX has its own from opset 20 on, which fewer runtimes know."""
+    if str(node.get_attributes()["approximation_mode"]).upper() != "ERF":
+        raise ExportError("An approximate Gelu has no translation to ONNX. Export to openvino instead.")
+    x = writer.input(node, 0)
+    constants = {"root": 2**0.5, "one": 1.0, "half": 0.5}
+    root, one, half = (
+        writer.initializer(f"{output}/{name}", np.array(value, np.float32)) for name, value in constants.items()
+    )
+    erf = writer.add("Erf", [writer.add("Div", [x, root], f"{output}/div")], f"{output}/erf")
+    grown = writer.add("Mul", [x, writer.add("Add", [erf, one], f"{output}/add")], f"{output}/mul")
+    return writer.add("Mul", [grown, half], output)
+
+
+def _reduce(writer: Writer, node: ov.Node, output: str) -> str:
+    inputs = [writer.input(node, 0), writer.input(node, 1)]
+    return writer.add(node.get_type_name(), inputs, output, keepdims=int(node.get_attributes()["keep_dims"]))
+
+
+def _pad(writer: Writer, node: ov.Node, output: str) -> str:
+    if node.get_attributes()["pad_mode"] != "constant":
+        raise ExportError("Padding by anything but a constant has no translation to ONNX.")
+    pads = np.concatenate([writer.constant_of(node, 1), writer.constant_of(node, 2)])
+    inputs = [writer.input(node, 0), writer.initializer(f"{output}/pads", pads), writer.input(node, 3)]
+    return writer.add("Pad", inputs, output)
+
+
+def _convert(writer: Writer, node: ov.Node, output: str) -> str:
+    from onnx import TensorProto
+
+    known = {"f32": TensorProto.FLOAT, "i64": TensorProto.INT64, "i32": TensorProto.INT64, "u8": TensorProto.UINT8}
+    return writer.add("Cast", [writer.input(node, 0)], output, to=known[node.get_element_type().get_type_name()])
+
+
+def _shape_of(writer: Writer, node: ov.Node, output: str) -> str:
+    return writer.add("Shape", [writer.input(node, 0)], output)
+
+
+def _matmul(writer: Writer, node: ov.Node, output: str) -> str:
+    given = node.get_attributes()
+    if given["transpose_a"] or given["transpose_b"]:
+        raise ExportError("A transposed matrix product has no translation to ONNX.")
+    return writer.add("MatMul", [writer.input(node, 0), writer.input(node, 1)], output)
+
+
+def _slice(writer: Writer, node: ov.Node, output: str) -> str:
+    """OpenVINO gives start, stop, step, axes; ONNX wants start, stop, axes, step."""
+    data, start, stop, step, axes = (writer.input(node, i) for i in range(5))
+    return writer.add("Slice", [data, start, stop, axes, step], output)
+
+
+def _strided_slice(writer: Writer, node: ov.Node, output: str) -> str:
+    """NumPy's indexing; what the masks leave open runs over the whole axis."""
+    given = node.get_attributes()
+    if any(any(given[mask]) for mask in ("new_axis_mask", "shrink_axis_mask", "ellipsis_mask")):
+        raise ExportError("An indexing that changes the axes has no translation to ONNX.")
+    starts, stops, steps = (writer.constant_of(node, i).astype(np.int64) for i in (1, 2, 3))
+    whole = np.iinfo(np.int64)
+    for axis, step in enumerate(steps):
+        if given["begin_mask"][axis]:
+            starts[axis] = 0 if step > 0 else whole.max
+        if given["end_mask"][axis]:
+            stops[axis] = whole.max if step > 0 else whole.min
+    values = {"starts": starts, "stops": stops, "axes": np.arange(len(steps)), "steps": steps}
+    inputs = [writer.initializer(f"{output}/{name}", value) for name, value in values.items()]
+    return writer.add("Slice", [writer.input(node, 0), *inputs], output)
+
+
+TRANSLATIONS: dict[str, Callable[[Writer, Any, str], str]] = {
+    **dict.fromkeys(("Convolution", "GroupConvolution"), _convolution),
+    **dict.fromkeys(("AvgPool", "MaxPool"), _pool),
+    **dict.fromkeys(("ReduceMean", "ReduceMin", "ReduceSum"), _reduce),
+    "BatchNormInference": _batch_norm,
+    "Clamp": _clamp,
+    "Convert": _convert,
+    "Gelu": _gelu,
+    "MatMul": _matmul,
+    "Pad": _pad,
+    "ShapeOf": _shape_of,
+    "Slice": _slice,
+    "StridedSlice": _strided_slice,
+    "Swish": _swish,
+}
