@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topwork.backbones.backbone import Backbone
-from topwork.backbones.engines import Device, Engine, open_engine
+from topwork.backbones.engines import Device, DirectEngine, open_engine
 from topwork.classifier.predictions import Predictions
 from topwork.data.dataset import ImageDataset, as_payloads
 from topwork.data.sources import ArrayImages, ImageSource
@@ -164,9 +164,14 @@ class ImageClassifier:
         save_classifier(self, Path(path))
 
     @cached_property
-    def engine(self) -> Engine:
+    def engine(self) -> DirectEngine:
         """What runs the backbone, compiled when it is first asked for."""
         return open_engine(self.backbone, self.device)
+
+    @cached_property
+    def map_engine(self) -> DirectEngine:
+        """The same, of the last feature map as it is: what explanations are drawn from."""
+        return open_engine(replace(self.backbone, pooling="flatten"), self.device)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from topwork.cli.evaluate import evaluate
 from topwork.cli.explain import explain
 from topwork.cli.learning_curve import learning_curve
 from topwork.cli.predict import predict
+from topwork.cli.serve import serve
 from topwork.cli.train import train
 from topwork.errors import TopworkError
 from topwork.version import VERSION
@@ -33,7 +34,7 @@ def main() -> None:
     """Put a new top on a proven network: train, test and use an image classifier on frozen features."""
 
 
-for _command in (train, predict, evaluate, explain, check, learning_curve, compare, backbones, cache):
+for _command in (train, predict, evaluate, explain, serve, check, learning_curve, compare, backbones, cache):
     main.add_command(_command)
 
 
