@@ -12,6 +12,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from topwork.classifier.answers import RUNNERS_UP, Answer
 from topwork.errors import BadImageError, OptionError
@@ -27,6 +28,8 @@ from topwork.version import VERSION
 
 _LOOK_AFTER = 0.5
 """Seconds between two looks whether a client that waits is still there."""
+_GONE = 499
+"""What web servers count a client under that went away."""
 
 
 def create_app(service: Service, *, token: str | None = None) -> App:
@@ -96,7 +99,7 @@ async def _answers(request: Request, service: Service, submitted: Submitted) -> 
         await asyncio.wait((submitted.done,), timeout=_LOOK_AFTER)
         if not submitted.done.done() and await request.is_disconnected():
             service.batcher.drop(submitted)
-            raise Refusal(499, "The client went away.")
+            raise ClientDisconnect
     return submitted.done.result()
 
 
@@ -129,6 +132,10 @@ def _add_errors(app: FastAPI) -> None:
     async def refused(_: Request, error: Refusal) -> Response:
         headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
         return _json_response({"detail": error.detail}, error.status, headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=_GONE)  # for the count alone: nobody is there to read it
 
     @app.exception_handler(OptionError)
     @app.exception_handler(BadImageError)

@@ -170,7 +170,7 @@ class Card {
     if (this.plain) {
       context.putImageData(this.plain, 0, 0);
       this.plain = null;
-      this.caption.textContent = "";
+      this.caption.textContent = this.said;
       this.why.textContent = "Why?";
       return;
     }
@@ -178,6 +178,7 @@ class Card {
     this.why.textContent = "Looking …";
     try {
       const found = await ask(`explain?class=${encodeURIComponent(this.answer.class)}`, this.file);
+      this.said = this.caption.textContent;
       this.plain = context.getImageData(0, 0, SIDE, SIDE);
       context.putImageData(heated(this.plain, found.heat), 0, 0);
       this.caption.textContent = `Orange speaks for ${found.class}, blue against it.`;

@@ -29,19 +29,13 @@ def listen(host: str, port: int) -> socket.socket:
         OptionError: the port is taken, or the host isn't one of this machine's.
     """
     try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, proto)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return socket.create_server(found[0][4][:2], family=found[0][0], backlog=_BACKLOG)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise OptionError(
             f"Can't listen on {host!r}, port {port}: {reason}. Choose another --port (0 takes any free one) or --host."
         ) from error
-    return listener
 
 
 def address_of(listener: socket.socket) -> str:
