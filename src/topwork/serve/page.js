@@ -66,6 +66,7 @@ class Card {
     this.name = file.name || "photo";
     this.canvas = make("canvas");
     this.canvas.width = this.canvas.height = SIDE;
+    this.context = this.canvas.getContext("2d", { willReadFrequently: true });
     this.canvas.setAttribute("role", "img");
     this.canvas.setAttribute("aria-label", `The photo ${this.name}`);
     this.caption = make("figcaption");
@@ -121,11 +122,12 @@ class Card {
     try {
       picture = await createImageBitmap(this.file);
     } catch {
+      this.canvas.className = "blank";
       this.caption.textContent = "This browser can't show it.";
       return;
     }
     const side = Math.min(picture.width, picture.height);
-    const context = this.canvas.getContext("2d");
+    const context = this.context;
     context.imageSmoothingQuality = "high";
     context.fillStyle = "#fff"; // as the service lays transparency on white
     context.fillRect(0, 0, SIDE, SIDE);
@@ -166,7 +168,7 @@ class Card {
   }
 
   async toggleHeat() {
-    const context = this.canvas.getContext("2d");
+    const context = this.context;
     if (this.plain) {
       context.putImageData(this.plain, 0, 0);
       this.plain = null;
@@ -178,6 +180,7 @@ class Card {
     this.why.textContent = "Looking …";
     try {
       const found = await ask(`explain?class=${encodeURIComponent(this.answer.class)}`, this.file);
+      this.canvas.className = "";
       this.said = this.caption.textContent;
       this.plain = context.getImageData(0, 0, SIDE, SIDE);
       context.putImageData(heated(this.plain, found.heat), 0, 0);
