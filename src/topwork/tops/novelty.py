@@ -13,6 +13,7 @@ to fifteen points of ROC-AUC, and their sum is near the better of both (`docs/me
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,8 +76,13 @@ class Novelty:
         threshold = float(tensors["threshold"][0])
         return cls(**{name: tensors[name] for name in _ARRAYS}, threshold=threshold)
 
+    @cached_property
+    def _references_f32(self) -> NDArray[np.float32]:
+        """Converted once: for a service, which asks for a few images at a time, it took longer than all the rest."""
+        return self.references.astype(np.float32)
+
     def _distances(self, features: FloatArray) -> FloatArray:
-        references = self.references.astype(np.float32)
+        references = self._references_f32
         nearest = min(NEIGHBOURS, len(references))
         result = np.empty(len(features))
         for start in range(0, len(features), _ROWS_AT_A_TIME):
