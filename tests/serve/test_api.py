@@ -197,6 +197,13 @@ def test_every_answer_has_the_headers_that_browsers_heed(client: httpx.Client) -
         assert "server" not in headers
 
 
+def test_the_client_in_the_documentation_works(service: Any, known: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "serve.md").read_text("utf-8")
+    names: dict[str, Any] = {}
+    exec(text.split("```python\n")[1].split("```")[0], names)
+    assert names["classify"](known / "ash" / "1.jpg", service.address)["class"] == "ash"
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
 def test_curl_uses_it(service: Any, known: Path) -> None:
     one, other = known / "ash" / "1.jpg", known / "cedar" / "0.png"

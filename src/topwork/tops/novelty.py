@@ -78,7 +78,7 @@ class Novelty:
 
     @cached_property
     def _references_f32(self) -> NDArray[np.float32]:
-        """Converted once: for a service, which asks for a few images at a time, it took longer than all the rest."""
+        """Converted once: for one image, as a service asks, that took sixteen times as long as the distances."""
         return self.references.astype(np.float32)
 
     def _distances(self, features: FloatArray) -> FloatArray:
