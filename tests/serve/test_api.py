@@ -38,6 +38,11 @@ def photo(i: int = 0, form: str = "PNG") -> bytes:
     return encoded(make_photo(list(COLOURS.values())[i % 3], 5000 + i), form)
 
 
+def stripes() -> bytes:
+    """An image unlike the photographs."""
+    return encoded(Image.fromarray((np.indices((64, 64)).sum(axis=0) // 4 % 2 * 255).astype(np.uint8)))
+
+
 def test_raw_bytes_are_one_image(client: httpx.Client, classifier: tw.ImageClassifier) -> None:
     for kind in ("image/png", "image/jpeg", "application/octet-stream"):
         answer = client.post("/predict", content=photo(1), headers={"Content-Type": kind})
@@ -83,9 +88,7 @@ def test_requests_that_arrive_together_get_what_they_get_alone(client: httpx.Cli
 
 
 def test_an_image_unlike_all_others_is_unknown(client: httpx.Client) -> None:
-    stripes = np.indices((64, 64)).sum(axis=0) // 4 % 2 * 255
-    image = encoded(Image.fromarray(stripes.astype(np.uint8)))
-    [found] = client.post("/predict", content=image, headers=JPEG).json()["predictions"]
+    [found] = client.post("/predict", content=stripes(), headers=JPEG).json()["predictions"]
     assert found["unknown"] is True
     assert found["class"] in COLOURS
 
@@ -176,7 +179,8 @@ def test_facts_and_figures(client: httpx.Client, classifier: tw.ImageClassifier)
     assert facts["tells_unknown"] is True
     assert facts["limits"] == {"image_bytes": 20_000_000, "image_pixels": 50_000_000, "images": 32}
     assert facts["training"]["n_train"] > 100
-    client.post("/predict", content=b"bad", headers=JPEG)
+    for content in (b"bad", stripes(), photo(1)):
+        client.post("/predict", content=content, headers=JPEG)
     text = client.get("/metrics").text
     assert 'topwork_requests_total{path="/predict",status="200"}' in text
     assert 'topwork_predictions_total{class="birch"}' in text

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import topwork as tw
-from helpers import COLOURS, make_photo
+from helpers import COLOURS, make_photo, run_async
 from topwork.backbones.engines import open_engine
 from topwork.serve import batching
 from topwork.serve.batching import Batcher
@@ -72,10 +72,13 @@ async def working(classifier: Any, limits: Limits = Limits(images=4, waiting=8))
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 30))  # type: ignore[arg-type]
+    async def in_time() -> None:
+        await asyncio.wait_for(test(), 30)
+
+    run_async(in_time())
 
 
-async def all_workers_busy(batcher: Batcher, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+async def all_workers_busy(batcher: Batcher) -> list[Any]:
     """One image in the hands of each worker."""
     first = []
     for _ in batcher._workers:
@@ -85,11 +88,11 @@ async def all_workers_busy(batcher: Batcher, monkeypatch: pytest.MonkeyPatch) ->
     return first
 
 
-def test_what_waits_is_taken_together_and_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_waits_is_taken_together_and_the_queue_is_bounded() -> None:
     async def test() -> None:
         classifier = StoppedClassifier()
         async with working(classifier) as batcher:
-            first = await all_workers_busy(batcher, monkeypatch)
+            first = await all_workers_busy(batcher)
             second = [batcher.submit(sent(4), 1), batcher.submit(sent(4), 1)]
             with pytest.raises(Refusal, match="wait already") as refused:
                 batcher.submit(sent(1), 1)
@@ -106,11 +109,11 @@ def test_what_waits_is_taken_together_and_the_queue_is_bounded(monkeypatch: pyte
     run(test)
 
 
-def test_images_of_a_client_that_left_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_of_a_client_that_left_are_not_computed() -> None:
     async def test() -> None:
         classifier = StoppedClassifier()
         async with working(classifier) as batcher:
-            first = await all_workers_busy(batcher, monkeypatch)
+            first = await all_workers_busy(batcher)
             left = batcher.submit(sent(4), 1)
             kept = batcher.submit(sent(2), 1)
             batcher.drop(left)

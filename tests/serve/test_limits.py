@@ -14,7 +14,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from helpers import COLOURS, make_photo
+from helpers import COLOURS, make_photo, run_async
 from topwork.errors import OptionError
 from topwork.serve.limits import Limits, Memory, Refusal
 
@@ -89,7 +89,7 @@ def test_a_full_queue_says_when_to_come_back(strict: Any) -> None:
             ]
             return await asyncio.gather(*post)
 
-    answers = asyncio.run(flood())
+    answers = run_async(flood())
     assert {answer.status_code for answer in answers} == {200, 503}
     for answer in answers:
         if answer.status_code == 503:
@@ -133,7 +133,7 @@ def test_a_slow_body_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
     scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"image/png")]}
     with pytest.raises(Refusal, match="too slowly") as refused:
-        asyncio.run(body.read_images(Request(scope, receive), Limits(), lambda n: None))
+        run_async(body.read_images(Request(scope, receive), Limits(), lambda n: None))
     assert refused.value.status == 408
 
 

@@ -19,7 +19,7 @@ import httpx
 import pytest
 from PIL import Image
 
-import topwork as tw
+from helpers import run_async
 
 Topwork = Callable[..., Any]
 PNG = {"Content-Type": "image/png"}
@@ -49,7 +49,7 @@ def test_stopping_finishes_what_was_begun(saved: Path, serve: Callable[..., Any]
             return await asyncio.gather(*asked)
 
     with serve(saved) as running:
-        answers = asyncio.run(ask(running.address, running.process))
+        answers = run_async(ask(running.address, running.process))
         assert [answer.status_code for answer in answers] == [200] * 12
         assert running.process.wait(timeout=30) == 0
         with pytest.raises(httpx.ConnectError):
@@ -151,17 +151,17 @@ def wait_for(is_true: Callable[[], bool]) -> None:
     raise AssertionError("waited for nothing")
 
 
-def test_a_network_that_can_not_be_built_ends_it_with_an_error(
-    classifier: tw.ImageClassifier, tmp_path: Path, topwork: Topwork, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from topwork.backbones.openvino_engine import OpenVINOEngine
-    from topwork.errors import WeightsError
-
-    def fail(*args: object) -> None:
-        raise WeightsError("The weights do not fit.")
-
-    classifier.save(tmp_path / "saved")
-    monkeypatch.setattr(OpenVINOEngine, "__init__", fail)
-    answer = topwork("serve", tmp_path / "saved", "--port", "0")
-    assert answer.status == 1
-    assert answer.err == "Error: The weights do not fit.\n"
+def test_a_network_that_can_not_be_built_ends_it_with_an_error(saved: Path) -> None:
+    script = f"""
+import sys
+from topwork.backbones.openvino_engine import OpenVINOEngine
+from topwork.cli.main import run
+from topwork.errors import WeightsError
+def fail(*args):
+    raise WeightsError("The weights do not fit.")
+OpenVINOEngine.__init__ = fail
+sys.argv = ["topwork", "serve", {str(saved)!r}, "--port", "0"]
+run()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "Error: The weights do not fit.\n")
