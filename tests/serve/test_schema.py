@@ -30,7 +30,7 @@ def test_it_keeps_to_its_description(service: Any, operation: str, mode: Generat
 
     @given(case=described.as_strategy(generation_mode=mode))
     @settings(
-        max_examples=60 if method == "POST" else 5,
+        max_examples={"/predict": 60, "/explain": 25}.get(path, 5),
         deadline=None,
         derandomize=True,
         database=None,
