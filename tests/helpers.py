@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -43,3 +47,9 @@ def plausible_tensor(path: str, shape: tuple[int, ...], random: np.random.Genera
         fan_in = int(np.prod(shape[:2] if shape[-1] == 1 else shape[:-1]))  # a depthwise kernel ends in 1
         return random.normal(0, (gain / fan_in) ** 0.5, shape).astype(np.float32)
     return random.normal(0, 0.05, shape).astype(np.float32)
+
+
+def run_async(work: Coroutine[Any, Any, Any]) -> Any:
+    """`asyncio.run` in a thread of its own: the browser of other tests leaves a loop running in the main thread."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()

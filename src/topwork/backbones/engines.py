@@ -29,7 +29,14 @@ class Engine(Protocol):
         """Features of each batch: `(B, size, size, 3)` uint8 -> `(B, D)` float32, in any order, by their tag."""
 
 
-def open_engine(backbone: Backbone, device: Device = "auto") -> Engine:
+class DirectEngine(Engine, Protocol):
+    """An engine that a service can use too, whose batches come when they come."""
+
+    def infer(self, batch: ImageArray) -> FloatArray:
+        """Features of one batch of at most `batch_size` images, at once. Any number of threads may call it."""
+
+
+def open_engine(backbone: Backbone, device: Device = "auto") -> DirectEngine:
     """An engine for `backbone` on 'cpu' or 'gpu', or on whichever JAX finds.
 
     Raises:

@@ -55,3 +55,7 @@ class KerasEngine:
             waiting = started
         if waiting is not None:
             yield waiting[0], np.asarray(waiting[2])[: waiting[1]]
+
+    def infer(self, batch: ImageArray) -> FloatArray:
+        """Features of one batch: `(B, size, size, 3)` uint8 -> `(B, D)` float32; B is at most `batch_size`."""
+        return np.asarray(self._forward(self._state, filled(batch, self.batch_size)))[: len(batch)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class OpenVINOEngine:
         )
         # twice as many as run at once, so that the next is ready when one ends
         self._n_requests = 2 * int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self._idle: deque[Any] = deque()  # requests that `infer` may take
         self.n_features = int(self._compiled.output(0).partial_shape[1].get_length())
 
     @staticmethod
@@ -75,6 +76,18 @@ class OpenVINOEngine:
         finally:
             for request, _, _ in running:  # a request must not outlive the buffers it reads
                 request.wait()
+
+    def infer(self, batch: ImageArray) -> FloatArray:
+        """Features of one batch: `(B, size, size, 3)` uint8 -> `(B, D)` float32; B is at most `batch_size`."""
+        try:
+            request = self._idle.pop()  # a deque's pop and append are atomic
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        request.start_async({0: filled(batch, self.batch_size)})
+        request.wait()
+        features = np.array(request.get_output_tensor().data[: len(batch)])
+        self._idle.append(request)
+        return features
 
     @staticmethod
     def _finish(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topwork.backbones.backbone import Backbone
-from topwork.backbones.engines import Device, Engine, open_engine
+from topwork.backbones.engines import Device, DirectEngine, open_engine
 from topwork.classifier.predictions import Predictions, join_predictions
 from topwork.data.dataset import ImageDataset, as_payloads
 from topwork.data.sources import ArrayImages, ImageSource
@@ -194,9 +194,14 @@ class ImageClassifier:
         save_classifier(self, Path(path))
 
     @cached_property
-    def engine(self) -> Engine:
+    def engine(self) -> DirectEngine:
         """What runs the backbone, compiled when it is first asked for."""
         return open_engine(self.backbone, self.device)
+
+    @cached_property
+    def map_engine(self) -> DirectEngine:
+        """The same, of the last feature map as it is: what explanations are drawn from."""
+        return open_engine(replace(self.backbone, pooling="flatten"), self.device)
 
 
 def _one_thread() -> Callable[[], contextlib.AbstractContextManager[Any]]:

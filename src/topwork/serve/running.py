@@ -1,0 +1,125 @@
+"""Listening, serving, and stopping cleanly."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from threadpoolctl import threadpool_limits
+
+from topwork.data.decoding import quiet_pillow
+from topwork.errors import OptionError
+from topwork.serve.app import create_app
+from topwork.serve.protocol import BoundedProtocol
+from topwork.serve.service import Service
+
+_SECONDS_TO_FINISH = 30
+_BACKLOG = 1024
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on `host` and `port`; port 0 takes any free one.
+
+    Raises:
+        OptionError: the port is taken, or the host isn't one of this machine's.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return socket.create_server(found[0][4][:2], family=found[0][0], backlog=_BACKLOG)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OptionError(
+            f"Can't listen on {host!r}, port {port}: {reason}. Choose another --port (0 takes any free one) or --host."
+        ) from error
+
+
+def address_of(listener: socket.socket) -> str:
+    """Where a browser on this machine finds what `listener` serves."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{host}:{port}"
+
+
+def serve(
+    service: Service,
+    listener: socket.socket,
+    *,
+    token: str | None = None,
+    log: bool = False,
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until SIGINT or SIGTERM comes; then accept nothing more, and finish what was begun.
+
+    Args:
+        service: what is served.
+        listener: as from `listen`.
+        token: what clients must show; None lets everyone in.
+        log: whether to write a line for each request to standard error.
+        on_ready: called once it can classify.
+
+    Raises:
+        TopworkError: the network can't be compiled.
+    """
+    server = _Server(_config(service, token, log))
+    server.service = service
+
+    def on_phase() -> None:
+        if service.failure is not None:
+            server.should_exit = True
+        elif service.phase == "ready":
+            on_ready()
+
+    service.on_phase = on_phase
+    # each worker is one thread: BLAS threads beside them would fight for the same processors
+    with quiet_pillow(), threadpool_limits(1, user_api="blas"), _signals_that_end_nothing():
+        server.run(sockets=[listener])
+    if service.failure is not None:
+        raise service.failure
+
+
+class _Server(uvicorn.Server):
+    service: Service
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        self.service.phase = "stopping"
+        super().handle_exit(sig, frame)  # type: ignore[arg-type]
+
+
+def _config(service: Service, token: str | None, log: bool) -> uvicorn.Config:
+    config = uvicorn.Config(
+        create_app(service, token=token),
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level=logging.ERROR,
+        access_log=log,
+        server_header=False,
+        timeout_graceful_shutdown=_SECONDS_TO_FINISH,
+    )
+    if log:
+        access = logging.getLogger("uvicorn.access")
+        access.setLevel(logging.INFO)
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        access.addHandler(handler)
+    return config
+
+
+@contextmanager
+def _signals_that_end_nothing() -> Iterator[None]:
+    """uvicorn raises the signals that stopped it once more when it is done; the process would end by them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {name: signal.signal(name, lambda *_: None) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)

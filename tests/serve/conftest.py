@@ -1,0 +1,96 @@
+"""What the service's tests share: a classifier, and the command serving it in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+import topwork as tw
+from helpers import make_photos
+
+
+@dataclass
+class Running:
+    """A service that runs: where it is, and its process."""
+
+    address: str
+    process: subprocess.Popen[str]
+    said: list[str] = field(default_factory=list)
+
+    def stop(self, how: int = signal.SIGTERM) -> int:
+        """Its exit status after a signal; what it wrote to standard error is then in `said`."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        _, err = self.process.communicate(timeout=40)
+        self.said.append(err)
+        return self.process.returncode
+
+
+@contextmanager
+def serving(run: Path, *options: object, **environment: str) -> Iterator[Running]:
+    """`topwork serve run OPTIONS` on a free port, until the end of the block; it must then end well."""
+    command = [sys.executable, "-m", "topwork", "serve", str(run), "--port", "0", *map(str, options)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    found = re.search(r"http://[\d.]+:\d+", line)
+    if found is None:
+        process.kill()
+        raise AssertionError(f"It did not start: {line} {process.communicate()[1]}")
+    running = Running(found[0], process)
+    try:
+        yield running
+    finally:
+        try:
+            status = running.stop()
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    assert status == 0
+    assert "Traceback" not in "".join(running.said), running.said
+
+
+@pytest.fixture(scope="session")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of photographs: three classes of 90."""
+    return make_photos(tmp_path_factory.mktemp("serve") / "photos", n=90)
+
+
+@pytest.fixture(scope="session")
+def classifier(known: Path) -> tw.ImageClassifier:
+    """A classifier that can tell unknown images."""
+    classifier = tw.fit_classifier(tw.ImageDataset.from_directory(known), verbose=False)
+    assert classifier.novelty is not None
+    return classifier
+
+
+@pytest.fixture(scope="session")
+def saved(classifier: tw.ImageClassifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that it is saved in."""
+    folder = tmp_path_factory.mktemp("saved") / "trees"
+    classifier.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(saved: Path) -> Iterator[Running]:
+    """A service with the usual limits, one for all tests of a module."""
+    with serving(saved) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[..., object]:
+    """`serving`, for tests that want a service of their own."""
+    return serving
