@@ -24,6 +24,7 @@ from topwork.backbones.keras_engine import KerasEngine
 from topwork.backbones.network import NetworkSpec, build_base, tensor_name
 from topwork.backbones.weights import BackboneWeights
 from topwork.classifier.classifier import ImageClassifier
+from topwork.data.decoding import read_square
 from topwork.errors import OptionError
 from topwork.export.export import export_classifier
 from topwork.files import sha256_of_file
@@ -97,17 +98,19 @@ def test_network_keeps_the_contract(name: str, tmp_path: Path, own_cache: Path) 
     assert disagreement <= TOLERANCE * scale
     assert np.abs(alone[0] - alone[1]).max() > 30 * disagreement, "two images look the same: nothing was compared"
     if name in EXPORTED:
-        pass_the_gate(backbone, engine, alone, tmp_path)
+        pass_the_gate(backbone, engine, tmp_path)
 
 
-def pass_the_gate(backbone: Backbone, engine: Engine, features: np.ndarray, folder: Path) -> None:
+def pass_the_gate(backbone: Backbone, engine: Engine, folder: Path) -> None:
     """Export the backbone with a drawn top whose probabilities differ from image to image."""
-    scale = features.std(axis=0).mean()
-    kernel = np.random.default_rng(2).normal(0, 1 / (scale * features.shape[1] ** 0.5), (features.shape[1], 4))
+    pictures = [np.asarray(make_photo((200, 60, 40), seed, (90, 70))) for seed in range(3)]
+    squares = np.stack([read_square(picture, backbone.size, "picture") for picture in pictures])
+    features = run(engine, squares, 1)
+    kernel = np.random.default_rng(2).normal(0, 1, (features.shape[1], 4))
+    kernel /= np.std(features @ kernel, axis=0).max()
     top = DenseStack((kernel.astype(np.float32),), (-(features.mean(axis=0) @ kernel).astype(np.float32),))
     classifier = ImageClassifier(backbone, top, ("ash", "birch", "cedar", "fir"), device="cpu")
     classifier.__dict__["engine"] = engine  # compiled already
-    pictures = [np.asarray(make_photo((200, 60, 40), seed, (90, 70))) for seed in range(3)]
     answers = classifier.predict_proba(pictures)
     assert answers.max() < 0.99, "all probabilities are 0 and 1: nothing was compared"
     for form in ("onnx", "openvino"):

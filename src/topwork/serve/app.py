@@ -19,9 +19,9 @@ from topwork.errors import BadImageError, OptionError
 from topwork.serve import description
 from topwork.serve.batching import Request as Submitted
 from topwork.serve.body import read_images
-from topwork.serve.gate import App, Gate
 from topwork.serve.limits import Refusal
 from topwork.serve.metrics import CONTENT_TYPE
+from topwork.serve.middleware import App, Middleware
 from topwork.serve.page import page, policy
 from topwork.serve.service import Service
 from topwork.version import VERSION
@@ -60,7 +60,7 @@ def create_app(service: Service, *, token: str | None = None) -> App:
     if token is not None:
         plain = app.openapi
         app.openapi = lambda: description.with_token(plain())  # type: ignore[method-assign]
-    return Gate(app, token, service.metrics)
+    return Middleware(app, token, service.metrics)
 
 
 def _add_answers(app: FastAPI, service: Service) -> None:

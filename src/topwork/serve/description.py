@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from topwork.serve.gate import OPEN
+from topwork.serve.middleware import OPEN
 
 Schema = dict[str, Any]
 

@@ -25,7 +25,7 @@ _HEADERS = (
 )
 
 
-class Gate:
+class Middleware:
     """An ASGI application around another. Plain ASGI: a layer of a framework's would cost more than the counting."""
 
     def __init__(self, app: App, token: str | None, metrics: Metrics) -> None:
