@@ -19,12 +19,10 @@ os.environ["KERAS_BACKEND"] = "jax"
 os.environ["TOPWORK_MIRROR"] = "http://127.0.0.1:9"  # nothing listens there: no test may fetch from outside
 sys.path.insert(0, str(Path(__file__).parent))
 
-from helpers import make_photos  # noqa: E402
+from helpers import SHARED, make_photos  # noqa: E402
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+"""Real images and weights, where this machine has them."""
 COLOURS = {"ash": (190, 60, 40), "birch": (50, 170, 60), "cedar": (40, 70, 200)}
 
 

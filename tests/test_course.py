@@ -23,8 +23,7 @@ from urllib.parse import urlparse
 import pytest
 from PIL import Image
 
-from conftest import SHARED
-from helpers import make_photos
+from helpers import SHARED, make_photos
 from topwork.backbones.cards import COURSE, cards, find_card
 from topwork.backbones.weights import _KERAS_URL
 

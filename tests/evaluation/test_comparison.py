@@ -126,7 +126,7 @@ def test_no_time_leaves_the_first_alone(photos: Path) -> None:
     assert found.left_out == {"starter@48": "the time was up before its turn"}
 
 
-def test_a_budget_makes_rounds_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_budget_makes_rounds_smaller(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
     monkeypatch.setattr(module, "_seconds_per_image", lambda engine, size: 0.01)
     monkeypatch.setattr(module, "_ENOUGH_TO_TIME", 10**9)
     dataset = tw.ImageDataset.from_name("digits")
