@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def compare(folder: Path, classifier: tw.ImageClassifier, name: str, size: tuple[int, int], scale: int) -> None:
-    """Throughput of one kind of JPEG, and the latency at half of it; medians of rounds, for a virtual machine drifts."""
+    """Throughput of one kind of JPEG, and the latency at half of it; medians, for virtual machines drift."""
     image = jpeg(size)
     (folder / "image.jpg").write_bytes(image)
     print(f"\nJPEGs of {name} ({len(image):,} bytes)")
