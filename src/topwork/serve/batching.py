@@ -28,8 +28,6 @@ from topwork.serve.metrics import Metrics
 from topwork.types import ImageArray
 
 _LOG = logging.getLogger("topwork.serve")
-_AT_LEAST = 4
-"""Images that a worker takes together even where the engine runs one at a time: the top then does them at once."""
 
 
 @dataclass(eq=False)
@@ -138,8 +136,7 @@ class Batcher:
                 self._changed.wait()
             share = math.ceil(len(self._queue) / self._n_idle)
             self._n_idle -= 1
-            most = max(self._classifier.engine.batch_size, _AT_LEAST)
-            return [self._queue.popleft() for _ in range(min(share, most))]
+            return [self._queue.popleft() for _ in range(min(share, self._classifier.engine.batch_size))]
 
     def _classify(self, batch: list[_Waiting]) -> list[Answer]:
         """One answer for each of `batch`, in order."""
