@@ -38,9 +38,9 @@ def photo(i: int = 0, form: str = "PNG") -> bytes:
     return encoded(make_photo(list(COLOURS.values())[i % 3], 5000 + i), form)
 
 
-def stripes() -> bytes:
+def squares() -> bytes:
     """An image unlike the photographs."""
-    return encoded(Image.fromarray((np.indices((64, 64)).sum(axis=0) // 4 % 2 * 255).astype(np.uint8)))
+    return encoded(Image.fromarray(((np.indices((64, 64)) // 8).sum(axis=0) % 2 * 255).astype(np.uint8)))
 
 
 def test_raw_bytes_are_one_image(client: httpx.Client, classifier: tw.ImageClassifier) -> None:
@@ -88,7 +88,7 @@ def test_requests_that_arrive_together_get_what_they_get_alone(client: httpx.Cli
 
 
 def test_an_image_unlike_all_others_is_unknown(client: httpx.Client) -> None:
-    [found] = client.post("/predict", content=stripes(), headers=JPEG).json()["predictions"]
+    [found] = client.post("/predict", content=squares(), headers=JPEG).json()["predictions"]
     assert found["unknown"] is True
     assert found["class"] in COLOURS
 
@@ -179,7 +179,7 @@ def test_facts_and_figures(client: httpx.Client, classifier: tw.ImageClassifier)
     assert facts["tells_unknown"] is True
     assert facts["limits"] == {"image_bytes": 20_000_000, "image_pixels": 50_000_000, "images": 32}
     assert facts["training"]["n_train"] > 100
-    for content in (b"bad", stripes(), photo(1)):
+    for content in (b"bad", squares(), photo(1)):
         client.post("/predict", content=content, headers=JPEG)
     text = client.get("/metrics").text
     assert 'topwork_requests_total{path="/predict",status="200"}' in text

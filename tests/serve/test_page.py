@@ -216,11 +216,11 @@ def test_a_bad_file_is_said_in_words_and_stops_nothing(service: Any, chromium: B
 
 
 def test_a_photo_unlike_all_others_is_called_unknown(page: Page) -> None:
-    stripes = Image.new("L", (64, 64))
-    stripes.putdata([255 * ((x + y) // 4 % 2) for y in range(64) for x in range(64)])
+    squares = Image.new("L", (64, 64))
+    squares.putdata([255 * ((x // 8 + y // 8) % 2) for y in range(64) for x in range(64)])
     file = BytesIO()
-    stripes.save(file, "PNG")
-    page.locator("#files").set_input_files(payload("stripes.png", file.getvalue()))
+    squares.save(file, "PNG")
+    page.locator("#files").set_input_files(payload("squares.png", file.getvalue()))
     assert answers(page, 1) == ["Unknown"]
     page.get_by_text("It is unlike the photos that this classifier learned from").wait_for()
 
