@@ -136,8 +136,9 @@ def test_a_budget_makes_rounds_smaller(monkeypatch: pytest.MonkeyPatch, own_cach
     began = time.perf_counter()
     found = compare_backbones(dataset, ["starter@32"], budget=8.0)  # 14 s, were it really 10 ms an image
     assert time.perf_counter() - began < 8.0
-    assert rounds[0] == 500
-    assert 500 < rounds[1] < found.n_available  # the quicker the machine really is, the more follow
+    whole = [500, found.n_available]  # what the rounds would be with all the time
+    assert all(n < most for n, most in zip(rounds, whole, strict=False) if n is not None)
+    assert rounds[0] is not None
 
 
 def test_the_command_prints_draws_and_leaves_out(topwork: Callable[..., object], photos: Path, tmp_path: Path) -> None:
