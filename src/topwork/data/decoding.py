@@ -134,14 +134,13 @@ def has_8_bits(payload: Payload) -> bool:
     """Whether an image has 8 bits a channel, from the head of the file; False where it can't be read."""
     if isinstance(payload, np.ndarray):
         return True
-    mode = payload.mode if isinstance(payload, Image.Image) else None
-    if mode is None and not isinstance(payload, Image.Image):
-        try:
-            with Image.open(payload if isinstance(payload, Path) else io.BytesIO(payload), formats=_FORMATS) as image:
-                mode = image.mode
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            return False
-    return not (mode or "").startswith(("I", "F"))
+    if isinstance(payload, Image.Image):
+        return not payload.mode.startswith(("I", "F"))
+    try:
+        with Image.open(payload if isinstance(payload, Path) else io.BytesIO(payload), formats=_FORMATS) as image:
+            return not image.mode.startswith(("I", "F"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
 
 
 def digest_of(payload: Payload) -> bytes:
