@@ -6,8 +6,8 @@ CIFAR-10 (or another table: image, label, split) with the starter at its own siz
 a process of its own, in turn and twice over: features into an empty store; `predict` into Parquet, CSV and JSON lines.
 Both begin with nothing kept and the graph compiled. Then the peak of `predict`'s memory at a tenth of the images and
 at all of them. --quick takes a tenth of the images once. Six minutes or so for 60,000.
-Expected: processor time within a twentieth of extraction's, though it answers and tells unknown images on the way, and
-the rate about the same (0.8 to 1.07 of it, on a machine that others used too); memory the same at both sizes.
+Expected: processor time within a tenth of extraction's, though it answers and tells unknown images on the way, and 0.9
+to 1.0 of its rate; memory the same at both sizes.
 """
 
 from __future__ import annotations
