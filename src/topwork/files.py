@@ -74,7 +74,7 @@ def atomic_folder(path: Path, *, replace: bool) -> Iterator[Path]:
             for file in staging.rglob("*"):
                 if file.is_file():
                     os.chmod(file, 0o666 & ~_umask())  # safetensors writes for the owner alone
-                _sync(file)
+                sync_file(file)
             if path.exists() and not replace:
                 shutil.rmtree(staging)
             elif path.exists():
@@ -120,6 +120,11 @@ def fingerprint(facts: dict[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
+def holds_something_else(path: Path, marker: str) -> bool:
+    """Whether `path` must not be replaced: it is there, and is neither an empty folder nor one that holds `marker`."""
+    return path.exists() and not (path / marker).is_file() and (not path.is_dir() or any(path.iterdir()))
+
+
 def folder_bytes(path: Path) -> int:
     """The bytes of all files below a folder; 0 where there is none."""
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
@@ -130,7 +135,7 @@ def printable(text: str) -> str:
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
-def _sync(file: Path) -> None:
+def sync_file(file: Path) -> None:
     """Have a file's bytes on the disk, not on their way to it."""
     if file.is_file():
         with file.open("rb") as opened:

@@ -14,11 +14,12 @@ import pytest
 import topwork as tw
 from helpers import COLOURS, make_photo, run_async
 from topwork.backbones.engines import open_engine
+from topwork.classifier.predictions import Predictions
 from topwork.serve import batching
 from topwork.serve.batching import Batcher
 from topwork.serve.body import SentImage
 from topwork.serve.limits import Limits, Refusal
-from topwork.types import FloatArray, ImageArray
+from topwork.types import FloatArray, ImageArray, IntArray
 
 
 class StoppedEngine:
@@ -44,14 +45,13 @@ class StoppedClassifier:
     """Just enough of a classifier."""
 
     class_names = ("a", "b")
-    novelty = None
 
     def __init__(self) -> None:
         self.engine = StoppedEngine()
         self.backbone = type("Backbone", (), {"size": 16})()
 
-    def answer(self, features: FloatArray) -> tuple[FloatArray, None]:
-        return np.full((len(features), 2), 0.5), None
+    def predict_features(self, features: FloatArray, names: tuple[str, ...], indices: IntArray) -> Predictions:
+        return Predictions(names, indices, np.full((len(features), 2), 0.5), (), self.class_names)
 
 
 def sent(n: int) -> list[SentImage]:

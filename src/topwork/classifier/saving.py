@@ -15,7 +15,7 @@ from topwork.backbones.cards import cards
 from topwork.backbones.engines import Device
 from topwork.classifier.classifier import ImageClassifier
 from topwork.errors import SavedFileError, TopworkError, UnknownNameError
-from topwork.files import atomic_folder, printable, sha256_of_file, write_json
+from topwork.files import atomic_folder, holds_something_else, printable, sha256_of_file, write_json
 from topwork.tops.dense_stack import DenseStack
 from topwork.tops.novelty import Novelty
 from topwork.version import VERSION
@@ -33,7 +33,7 @@ def save_classifier(classifier: ImageClassifier, path: Path) -> None:
         SavedFileError: its top is one that only pickle could save, or `path` holds something else.
         StorageError: it can't be written.
     """
-    if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
+    if holds_something_else(path, MANIFEST):
         raise SavedFileError(f"{printable(str(path))!r} holds something that isn't a classifier. Choose another name.")
     if not isinstance(classifier.top, DenseStack):
         kind = type(getattr(classifier.top, "estimator", classifier.top)).__name__

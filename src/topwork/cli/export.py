@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from topwork.cli.options import data_options, load_dataset, reporter_for
+from topwork.export.formats import FORMATS
 
 if TYPE_CHECKING:
     from topwork.export.export import Export
@@ -25,7 +26,7 @@ Examples:
 @click.option(
     "--to",
     required=True,
-    type=click.Choice(["onnx", "openvino", "keras", "litert"]),
+    type=click.Choice(list(FORMATS)),
     help="The format.",
 )
 @click.option("--int8", is_flag=True, help="onnx, openvino: in 8 bits; shows what that costs on the test images.")
@@ -47,7 +48,6 @@ def export(run: str, to: str, int8: bool, out: str | None, source: str | None, q
 
 
 def _as_text(done: Export, to: str) -> str:
-    from topwork.export.formats import FORMATS
     from topwork.export.gate import TOLERANCE
     from topwork.files import printable
 

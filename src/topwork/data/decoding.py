@@ -3,7 +3,7 @@
 Any image becomes 8-bit RGB, upright, then a square of the backbone's input size: the centre square of the
 picture, resized with a bicubic filter that averages when it shrinks (short side to input size, centre crop:
 Kornblith, Shlens, Le 2019, arXiv 1805.08974). Training, prediction and service all come through here; an exported
-file does the same inside (`export/graph.py`), to the last bit.
+file does the same inside (`export/graph.py`), but for ties in rounding.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from topwork.export.graph import classifier_graph, save_graph, write_metadata
 from topwork.export.keras_model import KerasJob, write_keras_model
 from topwork.export.onnx_graph import to_onnx
 from topwork.export.quantization import Int8Images, Int8Result, compare_accuracy, quantize
-from topwork.files import atomic_folder, fingerprint, sha256_of_file, write_json
+from topwork.files import atomic_folder, fingerprint, holds_something_else, printable, sha256_of_file, write_json
 from topwork.tops.dense_stack import DenseStack
 from topwork.version import VERSION
 
@@ -63,7 +63,7 @@ def export_classifier(
     Args:
         classifier: with a top of dense layers.
         to: 'onnx', 'openvino', 'keras' or 'litert'.
-        folder: where it goes; a folder that is there is replaced.
+        folder: where it goes; an export that is there is replaced, anything else refused.
         images: real ones, for the gate: paths, encoded bytes, PIL images or uint8 arrays.
         int8: images to choose int8's ranges by, and to measure what it costs; None leaves the file in float32. In
             int8 probabilities differ, so the gate holds the accuracy instead, on all of `int8.test`.
@@ -76,6 +76,8 @@ def export_classifier(
         StorageError: the folder can't be written.
     """
     form, folder = find_format(to, int8=int8 is not None), Path(folder)
+    if holds_something_else(folder, FACTS):
+        raise ExportError(f"{printable(str(folder))!r} holds something that isn't an export. Choose another folder.")
     model = _Model(classifier, _dense_top(classifier), export_metadata(classifier), int8)
     payloads = tuple(as_payloads(list(images if int8 is None else int8.test)))
     expected = classifier.predict_proba(payloads)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from topwork.classifier.classifier import ImageClassifier
 from topwork.data.sources import ImageSource
-from topwork.files import storage_errors
+from topwork.files import storage_errors, sync_file
 from topwork.prediction.resuming import open_kept
 from topwork.prediction.rows import PLAIN, RowKind, Wording, row_form
 from topwork.prediction.writers import file_kind, open_writer
@@ -84,13 +84,7 @@ def predict_file(
                 for predictions in kept.slices():
                     writer.write(predictions)
                     n_bad += len(predictions.bad)
-            _sync(kept.whole)
+            sync_file(kept.whole)
             os.replace(kept.whole, out)
         kept.discard()
     return n_bad
-
-
-def _sync(path: Path) -> None:
-    """Have the bytes on the disk before the name points at them."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

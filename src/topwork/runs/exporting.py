@@ -11,7 +11,7 @@ from topwork.classifier.saving import load_classifier
 from topwork.data.dataset import ImageDataset
 from topwork.data.decoding import Payload, digest_of, has_8_bits, quiet_pillow, read_image
 from topwork.data.splits import TEST, TRAIN
-from topwork.errors import BadImageError, DataError, ExportError, TopworkError
+from topwork.errors import BadImageError, DataError, TopworkError
 from topwork.export.export import Export, export_classifier
 from topwork.export.formats import find_format
 from topwork.export.quantization import CALIBRATION_IMAGES, Int8Images
@@ -57,14 +57,13 @@ def export_run(
     dataset = dataset or _dataset_of(path)
     if int8 and recorded is None:
         raise DataError("--int8 is measured on the run's test images; give a run folder, not a classifier alone.")
-    images, _ = _find(dataset, recorded, TEST, GATE_IMAGES)
+    for_int8 = _int8_images(classifier, dataset, recorded) if int8 and recorded else None
+    images = for_int8.test if for_int8 else _find(dataset, recorded, TEST, GATE_IMAGES)[0]
     if not images:
         raise DataError(f"No test image of the run can be read in {dataset.origin!r}. Say where they are with --data.")
-    for_int8 = _int8_images(classifier, dataset, recorded) if int8 and recorded else None
-    n = len(images) if for_int8 is None else len(for_int8.test)
+    n = len(images)
     reporter.note(f"Exporting to {form.name}; then {n:,} images go through the exported file and through Topwork")
     folder = Path(out) if out is not None else path / "exports" / (form.name + ("-int8" if int8 else ""))
-    _require_export_or_nothing(folder)
     return export_classifier(classifier, to, folder, images, int8=for_int8)
 
 
@@ -127,9 +126,3 @@ def _is_readable(payload: Payload) -> bool:
     except (BadImageError, OSError):
         return False
     return has_8_bits(payload)
-
-
-def _require_export_or_nothing(folder: Path) -> None:
-    """Never replace a folder that holds something else."""
-    if folder.exists() and not (folder / "export.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ExportError(f"{printable(str(folder))!r} holds something that isn't an export. Choose another --out.")

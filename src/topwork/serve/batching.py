@@ -169,12 +169,12 @@ class Batcher:
             return []
         classifier, step = self._classifier, self._classifier.engine.batch_size
         parts = [classifier.engine.infer(np.stack(pixels[i : i + step])) for i in range(0, len(pixels), step)]
-        probabilities, scores = classifier.answer(np.concatenate(parts))
-        novelty = classifier.novelty
-        unknown = [None] * len(items) if scores is None or novelty is None else (scores > novelty.threshold).tolist()
+        names = tuple(item.image.name for item in items)
+        found = classifier.predict_features(np.concatenate(parts), names, np.arange(len(items)))
+        unknown = [None] * len(items) if found.is_unknown is None else found.is_unknown.tolist()
         return [
-            make_answer(item.image.name, classifier.class_names, row, is_unknown, item.request.runners_up)
-            for item, row, is_unknown in zip(items, probabilities, unknown, strict=True)
+            make_answer(name, classifier.class_names, row, is_unknown, item.request.runners_up)
+            for item, name, row, is_unknown in zip(items, names, found.probabilities, unknown, strict=True)
         ]
 
     def _deliver(self, batch: list[_Waiting], found: list[Answer] | Exception) -> None:
