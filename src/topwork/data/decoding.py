@@ -121,26 +121,16 @@ def picture_size(payload: Payload) -> tuple[int, int] | None:
     """Width and height in pixels, from the head of the file; None where it can't be read."""
     if isinstance(payload, np.ndarray):
         return int(payload.shape[1]), int(payload.shape[0])
-    if isinstance(payload, Image.Image):
-        return payload.size
-    try:
-        with Image.open(payload if isinstance(payload, Path) else io.BytesIO(payload), formats=_FORMATS) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
+    head = _head(payload)
+    return None if head is None else head.size
 
 
 def has_8_bits(payload: Payload) -> bool:
     """Whether an image has 8 bits a channel, from the head of the file; False where it can't be read."""
     if isinstance(payload, np.ndarray):
         return True
-    if isinstance(payload, Image.Image):
-        return not payload.mode.startswith(("I", "F"))
-    try:
-        with Image.open(payload if isinstance(payload, Path) else io.BytesIO(payload), formats=_FORMATS) as image:
-            return not image.mode.startswith(("I", "F"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return False
+    head = _head(payload)
+    return head is not None and not head.mode.startswith(("I", "F"))
 
 
 def digest_of(payload: Payload) -> bytes:
@@ -183,6 +173,17 @@ def as_image_array(images: NDArray[np.generic]) -> ImageArray:
             "Don't scale pixels yourself: the backbone's card does it."
         )
     return images  # type: ignore[return-value]
+
+
+def _head(payload: Path | bytes | Image.Image) -> Image.Image | None:
+    """An image of which the head alone was read; None where it can't be."""
+    if isinstance(payload, Image.Image):
+        return payload
+    try:
+        with Image.open(payload if isinstance(payload, Path) else io.BytesIO(payload), formats=_FORMATS) as image:
+            return image
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
 
 
 def _open(payload: Payload, at_least: int | None, max_pixels: int) -> Image.Image:
