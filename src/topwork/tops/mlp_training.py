@@ -55,16 +55,26 @@ class MLPTrainer:
     ) -> None:
         jax = import_jax()
         self._key = jax.random.key(seed, impl="rbg")
-        parameters = _initial(widths, np.random.default_rng(seed))
+        self._random = np.random.default_rng(seed)
+        parameters = _initial(widths, self._random)
         zeros = jax.tree.map(np.zeros_like, parameters)
         self._state = parameters, zeros, zeros, np.zeros((), np.float32)
-        self._epoch = jax.jit(_epoch_function(dropout, learning_rate, min(batch_size, len(train.y))))
+        self._batch_size = min(batch_size, len(train.y))
+        self._epoch = jax.jit(_epoch_function(dropout, learning_rate))
         self._data = jax.device_put((_fields(train), _fields(validation)))
 
     def run_epoch(self) -> dict[str, float]:
         """Go once through the examples; returns loss, accuracy, val_loss, val_accuracy."""
-        self._key, self._state, row = self._epoch(self._key, self._state, *self._data)
+        self._key, self._state, row = self._epoch(self._key, self._state, self._batches(), *self._data)
         return {name: float(value) for name, value in row.items()}
+
+    def _batches(self) -> tuple[IntArray, FloatArray]:
+        """A new order of the examples, `(n_steps, batch_size)`, and 1 where there is one: the last step is filled up."""
+        n = len(self._data[0][1])
+        n_steps = -(-n // self._batch_size)
+        order = np.resize(self._random.permutation(n).astype(np.int32), n_steps * self._batch_size)
+        there = (np.arange(len(order)) < n).astype(np.float32)
+        return order.reshape(n_steps, -1), there.reshape(n_steps, -1)
 
     def layers(self) -> tuple[tuple[FloatArray, FloatArray], ...]:
         """Kernel `(fan_in, fan_out)` and bias `(fan_out,)` of each layer, as they are now."""
@@ -85,10 +95,16 @@ def _initial(widths: Sequence[int], random: np.random.Generator) -> list[tuple[F
     return layers
 
 
-def _epoch_function(dropout: float, learning_rate: float, batch_size: int) -> Callable[..., Any]:
+def _epoch_function(dropout: float, learning_rate: float) -> Callable[..., Any]:
     jax = import_jax()
     jnp, lax = jax.numpy, jax.lax
     left_out = min(round(dropout * 2**16), 2**16 - 1)  # of 16 random bits: half the cost of a random float
+
+    def random_16_bits(key: Any, shape: tuple[int, int]) -> Any:
+        """`shape`, uint16: halves of 32-bit numbers. JAX itself would draw 32 bits for each, and drop half of them."""
+        n_rows, width = shape
+        pairs = jax.random.bits(key, (n_rows, -(-width // 2)), "uint32")
+        return lax.bitcast_convert_type(pairs, jnp.uint16).reshape(n_rows, -1)[:, :width]
 
     def logits_of(parameters: Any, x: Any, key: Any) -> Any:
         *hidden, last = parameters
@@ -96,8 +112,7 @@ def _epoch_function(dropout: float, learning_rate: float, batch_size: int) -> Ca
             x = jax.nn.relu(x @ kernel + bias)
             if key is not None and dropout:
                 key, own = jax.random.split(key)
-                kept = jax.random.bits(own, x.shape, "uint16") >= left_out
-                x = jnp.where(kept, x / (1 - dropout), 0)
+                x = jnp.where(random_16_bits(own, x.shape) >= left_out, x / (1 - dropout), 0)
         return x @ last[0] + last[1]
 
     def sums(parameters: Any, x: Any, y: Any, w: Any, key: Any) -> Any:
@@ -115,15 +130,9 @@ def _epoch_function(dropout: float, learning_rate: float, batch_size: int) -> Ca
         parameters = jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) + _EPSILON), parameters, first, second)
         return parameters, first, second, step
 
-    def run(key: Any, state: Any, train: Any, validation: Any) -> Any:
+    def run(key: Any, state: Any, batches: Any, train: Any, validation: Any) -> Any:
         X, y, weights = train
-        n = len(y)
-        key, shuffle, masks = jax.random.split(key, 3)
-        order = jax.random.permutation(shuffle, n)
-        n_steps = -(-n // batch_size)
-        there = (jnp.arange(n_steps * batch_size) < n).astype(jnp.float32)  # the last batch is filled with nothing
-        order = jnp.resize(order, n_steps * batch_size)
-        batches = order.reshape(n_steps, -1), there.reshape(n_steps, -1), jax.random.split(masks, n_steps)
+        key, masks = jax.random.split(key)
 
         def step(state: Any, batch: Any) -> Any:
             rows, there, key = batch
@@ -136,11 +145,11 @@ def _epoch_function(dropout: float, learning_rate: float, batch_size: int) -> Ca
             gradients, seen = jax.grad(loss, has_aux=True)(state[0])
             return adam(state, gradients), seen
 
-        state, (losses, hits) = lax.scan(step, state, batches)
+        state, (losses, hits) = lax.scan(step, state, (*batches, jax.random.split(masks, len(batches[0]))))
         X_val, y_val, w_val = validation
         val_loss, val_hits = sums(state[0], X_val, y_val, w_val, None)
         row = {
-            "loss": losses.sum() / n,
+            "loss": losses.sum() / len(y),
             "accuracy": hits.sum() / weights.sum(),
             "val_loss": val_loss / len(y_val),
             "val_accuracy": val_hits / w_val.sum(),
