@@ -69,7 +69,7 @@ class MLPTrainer:
         return {name: float(value) for name, value in row.items()}
 
     def _batches(self) -> tuple[IntArray, FloatArray]:
-        """A new order of the examples, `(n_steps, batch_size)`, and 1 where there is one: the last step is filled up."""
+        """A new order of the examples, `(n_steps, batch_size)`, and 1 where there is one: the last step is padded."""
         n = len(self._data[0][1])
         n_steps = -(-n // self._batch_size)
         order = np.resize(self._random.permutation(n).astype(np.int32), n_steps * self._batch_size)
