@@ -27,6 +27,7 @@ from PIL import Image
 
 import topwork as tw
 from common import arguments
+from topwork.memory import Rows
 
 
 def main() -> None:
@@ -56,7 +57,7 @@ def measure(table: str) -> None:
     extraction, after_extraction = time.perf_counter() - began, peak()
     began = time.perf_counter()
     train = np.flatnonzero(np.asarray(dataset.sides) != "test")
-    tw.LinearTop((1.0, 0.1, 0.01)).fit(features.values[train], dataset.labels[train])
+    tw.LinearTop((1.0, 0.1, 0.01)).fit(Rows(features.values, train), dataset.labels[train])
     size = features.values.nbytes / 1e6
     top = time.perf_counter() - began
     print(

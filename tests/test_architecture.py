@@ -16,6 +16,7 @@ SOURCE = Path(topwork.__file__).parent
 FLOORS = [
     {"errors", "types", "version"},
     {"files", "progress", "keras_child", "keras_door", "openvino_door"},
+    {"memory"},
     {"data", "backbones"},
     {"features", "tops"},
     {"classifier"},

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, clone
 
 from topwork.backbones.backbone import Backbone, load_backbone
@@ -20,13 +19,15 @@ from topwork.data.splits import TEST, TRAIN, VALIDATION
 from topwork.errors import DataError, OptionError
 from topwork.features.extraction import Features, extract_features
 from topwork.features.pipeline import BadImage
+from topwork.files import cache_dir
+from topwork.memory import Rows, available_memory, fits, gigabytes
 from topwork.progress import Reporter, Row, console_reporter
 from topwork.tops.base import DenseTop
 from topwork.tops.calibration import fit_temperature
 from topwork.tops.dense_stack import DenseStack, softmax
 from topwork.tops.linear import LinearTop
 from topwork.tops.novelty import FEWEST_FOR_NOVELTY, Novelty, fit_novelty
-from topwork.types import FloatArray, OnBadImage
+from topwork.types import FloatArray, IntArray, OnBadImage
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +116,8 @@ def fit_classifier(
         top=fitted,
         history=tuple(getattr(fitted, "history_", ())),
         best=_best_row(fitted),
-        n_train=int(sides[TRAIN].sum()),
-        n_validation=int(sides[VALIDATION].sum()),
+        n_train=len(sides[TRAIN]),
+        n_validation=len(sides[VALIDATION]),
         temperature=temperature,
         validation_probabilities=None if temperature is None else softmax(fitted.val_logits_ / temperature),
         bad=features.bad,
@@ -163,33 +164,48 @@ def _warn_of_width(backbone: Backbone, n_images: int, reporter: Reporter) -> Non
 
 def _fit_top(
     top: Any, dataset: ImageDataset, features: Features, reporter: Reporter
-) -> tuple[Any, dict[str, NDArray[np.bool_]]]:
+) -> tuple[Any, dict[str, IntArray]]:
     """The fitted top, and which rows of the features are on which side."""
     if dataset.sides is None:
         raise DataError("This dataset has no split.")
     sides, labels = dataset.sides[features.indices], dataset.labels[features.indices]
-    on = {side: sides == side for side in (TRAIN, VALIDATION, TEST)}
+    on: dict[str, IntArray] = {side: np.flatnonzero(sides == side) for side in (TRAIN, VALIDATION, TEST)}
     _require_every_class(labels[on[TRAIN]], dataset.class_names)
-    X, X_val = features.values[on[TRAIN]], features.values[on[VALIDATION]]
-    y, y_val = labels[on[TRAIN]], labels[on[VALIDATION]]
     if not isinstance(top, DenseTop):
-        return top.fit(np.concatenate([X, X_val]), np.concatenate([y, y_val])), on
-    if len(y_val) == 0:
+        both = np.concatenate([on[TRAIN], on[VALIDATION]])
+        return top.fit(features.values[both], labels[both]), on
+    if len(on[VALIDATION]) == 0:
         raise DataError("No readable image is left for validation. Add images, or give the split yourself.")
+    X, X_val = _features_on(features, on)
+    _warn_of_memory(len(X) + len(X_val), X.shape[1], reporter)
+    y, y_val = labels[on[TRAIN]], labels[on[VALIDATION]]
     return top.fit(X, y, X_val=X_val, y_val=y_val, on_row=reporter.row), on
 
 
+def _features_on(features: Features, on: dict[str, IntArray]) -> tuple[Rows, Rows]:
+    """Those for training, and those for validation."""
+    return Rows(features.values, on[TRAIN]), Rows(features.values, on[VALIDATION])
+
+
+def _warn_of_memory(n_images: int, n_features: int, reporter: Reporter) -> None:
+    if not fits(needed := 4 * n_images * n_features):
+        reporter.warning(
+            f"the top needs {gigabytes(needed)} of memory beside the features, and {gigabytes(available_memory())} are "
+            f"free: it works from a file in {str(cache_dir())!r}, far more slowly. Fewer images, or a backbone with "
+            "fewer features, avoid that."
+        )
+
+
 def _finish_top(
-    fitted: Any, dataset: ImageDataset, features: Features, on: dict[str, NDArray[np.bool_]], seed: int
+    fitted: Any, dataset: ImageDataset, features: Features, on: dict[str, IntArray], seed: int
 ) -> tuple[Top, Novelty | None, float | None]:
     """The top as it will answer, its probabilities calibrated; and what tells unknown images."""
     if not isinstance(fitted, DenseTop):
         return _as_top(fitted), None, None
     temperature = fit_temperature(fitted.val_logits_, dataset.labels[features.indices][on[VALIDATION]])
     novelty = None
-    if on[VALIDATION].sum() >= FEWEST_FOR_NOVELTY:
-        X, X_val = features.values[on[TRAIN]], features.values[on[VALIDATION]]
-        novelty = fit_novelty(X, X_val, fitted.val_logits_ / temperature, seed=seed)
+    if len(on[VALIDATION]) >= FEWEST_FOR_NOVELTY:
+        novelty = fit_novelty(*_features_on(features, on), fitted.val_logits_ / temperature, seed=seed)
     return fitted.stack_.divided_by(temperature), novelty, temperature
 
 

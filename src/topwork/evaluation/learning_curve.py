@@ -20,6 +20,7 @@ from topwork.data.splits import TEST
 from topwork.errors import DataError
 from topwork.evaluation.intervals import Interval
 from topwork.features.extraction import extract_features
+from topwork.memory import Rows
 from topwork.progress import Reporter
 from topwork.tops.linear import COARSE_L2_VALUES, COARSE_TOLERANCE, LinearTop
 from topwork.types import FloatArray, IntArray
@@ -113,7 +114,7 @@ def learning_curve(
             fits = []
             for draw in draws:
                 part = _draw(y, n, np.random.default_rng((seed, n, draw)))
-                top = LinearTop(COARSE_L2_VALUES, tol=COARSE_TOLERANCE, seed=seed).fit(X[part], y[part])
+                top = LinearTop(COARSE_L2_VALUES, tol=COARSE_TOLERANCE, seed=seed).fit(Rows(X, part), y[part])
                 fits.append(float(np.mean(top.predict(X_test) == y_test)))
                 task.advance()
             measured.append(np.array(fits))

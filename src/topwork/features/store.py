@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from topwork.errors import ShapeError
+from topwork.errors import ShapeError, StorageError
 from topwork.files import atomic_file, cache_dir, fingerprint, folder_bytes, read_json, write_json
+from topwork.memory import new_array
 from topwork.types import DigestArray, FloatArray, IntArray
 
 _SHARD_BYTES = 64 << 20
@@ -32,7 +34,7 @@ class Shelf:
         self.folder = folder
         self.n_features = n_features
         self._record = np.dtype([("digest", "S16"), ("values", "<f4", (n_features,))])
-        self._shards = [shard for path in sorted(folder.glob("*.npy")) if (shard := self._open(path)) is not None]
+        self._shards = [shard for path in sorted(folder.glob("*.npy")) if (shard := self._shard(path)) is not None]
         self._index()
 
     @property
@@ -48,13 +50,21 @@ class Shelf:
         return np.where(self._sorted[places] == digests, self._order[places], -1)
 
     def read(self, places: IntArray) -> FloatArray:
-        """The features at `places`, as from `find` and none of them -1: `(N, D)` float32."""
-        result = np.empty((len(places), self.n_features), dtype=np.float32)
+        """The features at `places`, as from `find` and none of them -1: `(N, D)` float32.
+
+        They lie in memory if they fit there twice, so that there is room for the top's copy; else in a file.
+
+        Raises:
+            StorageError: they were deleted after this shelf was opened, or have no room in memory or on the disk.
+        """
+        result = new_array((len(places), self.n_features), copies=2)
         start = 0
         for shard in self._shards:
-            inside = np.flatnonzero((places >= start) & (places < start + len(shard)))
-            result[_as_slice(inside)] = np.asarray(shard["values"])[_as_slice(places[inside] - start)]
-            start += len(shard)
+            inside = np.flatnonzero((places >= start) & (places < start + len(shard.digests)))
+            if len(inside):
+                values = np.asarray(self._records(shard.path)["values"])
+                result[_as_slice(inside)] = values[_as_slice(places[inside] - start)]
+            start += len(shard.digests)
         return result
 
     def writer(self) -> ShelfWriter:
@@ -70,26 +80,43 @@ class Shelf:
         path = self.folder / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.npy"
         with atomic_file(path) as file:
             np.save(file, records)
-        shard = self._open(path)
-        if shard is not None:
-            self._shards.append(shard)
+        self._shards.append(_Shard(path, records["digest"].copy()))
 
     def refresh(self) -> None:
         """Let `find` see what `add` has brought."""
         self._index()
 
-    def _open(self, path: Path) -> Any:
+    def _shard(self, path: Path) -> _Shard | None:
         try:
-            shard = np.load(path, mmap_mode="r")
-        except (OSError, ValueError, EOFError):
+            return _Shard(path, self._records(path)["digest"].copy())
+        except StorageError:
             return None  # damaged from outside: its images are extracted again
-        return shard if shard.dtype == self._record else None
+
+    def _records(self, path: Path) -> NDArray[np.void]:
+        """A shard, mapped for as long as it is being read: what stays mapped counts as this process's memory."""
+        try:
+            records: NDArray[np.void] = np.load(path, mmap_mode="r")
+        except (OSError, ValueError, EOFError) as error:
+            raise StorageError(
+                f"Can't read the features kept in {str(path)!r}: {error}. If they were deleted meanwhile, run again."
+            ) from error
+        if records.dtype != self._record:
+            raise StorageError(f"{str(path)!r} holds something else than features. Delete it and run again.")
+        return records
 
     def _index(self) -> None:
-        digests = [np.asarray(shard["digest"]) for shard in self._shards]
+        digests = [shard.digests for shard in self._shards]
         together = np.concatenate(digests) if digests else np.empty(0, dtype="S16")
         self._order = np.argsort(together, kind="stable")
         self._sorted = together[self._order]
+
+
+@dataclass(frozen=True, eq=False)
+class _Shard:
+    """A file, and the images whose features are in it."""
+
+    path: Path
+    digests: DigestArray
 
 
 def _as_slice(places: IntArray) -> IntArray | slice:

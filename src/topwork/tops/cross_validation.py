@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from topwork.memory import Rows
 from topwork.tops.calibration import fit_temperature, with_temperature
 from topwork.tops.linear import COARSE_L2_VALUES, COARSE_TOLERANCE, LinearTop
 from topwork.types import FloatArray, IntArray
@@ -30,7 +31,8 @@ def out_of_sample_probabilities(
     l2: float | tuple[float, ...] = COARSE_L2_VALUES
     for fold in np.unique(folds):
         held_out = folds == fold
-        top = LinearTop(l2, tol=COARSE_TOLERANCE, seed=seed).fit(features[~held_out], labels[~held_out])
+        others = Rows(features, np.flatnonzero(~held_out))
+        top = LinearTop(l2, tol=COARSE_TOLERANCE, seed=seed).fit(others, labels[~held_out])
         l2 = top.l2_
         probabilities[np.flatnonzero(held_out)[:, None], top.classes_[None]] = top.predict_proba(features[held_out])
     logits = np.log(np.maximum(probabilities, _LEAST))

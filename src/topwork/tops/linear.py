@@ -19,6 +19,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 import numpy as np
 
 from topwork.errors import OptionError
+from topwork.memory import BLOCK, blocks, new_array
 from topwork.tops.base import ClassWeight, DenseTop, OnRow
 from topwork.tops.dense_stack import DenseStack
 from topwork.types import FloatArray, IntArray
@@ -85,24 +86,25 @@ class LinearTop(DenseTop):
         self,
         X: FloatArray,
         y: IntArray,
-        X_val: FloatArray,
-        y_val: IntArray,
+        train: slice,
+        validation: slice,
         weights: FloatArray,
         on_row: OnRow,
     ) -> tuple[DenseStack, FloatArray]:
         values = sorted(np.atleast_1d(np.asarray(self.l2, dtype=float)).tolist(), reverse=True)
-        rotation, spectrum = _eigenbasis(X)
-        train = _Problem(_rotated(X, rotation), y, weights, spectrum)
-        val_x = _rotated(X_val, rotation)
-        solution: FloatArray = np.zeros((train.n_directions + 1, len(self.classes_)))
+        rotation, spectrum = _eigenbasis(X[train])
+        X = _rotate(X, rotation)
+        X_val, y_val = X[validation], y[validation]
+        problem = _Problem(X[train], y[train], weights, spectrum)
+        solution: FloatArray = np.zeros((problem.n_directions + 1, len(self.classes_)))
         best = step = solution
         loss, best_loss, worse = 1.0, np.inf, 0
         self.n_iter_ = 0
         for l2 in values:
             # the path bends little from one value to the next: going on straight halves the work
-            found, loss = self._minimise(train, l2, solution + step, loss)
+            found, loss = self._minimise(problem, l2, solution + step, loss)
             solution, step = found, (found - solution) * (len(self.history_) > 0)
-            val_loss, val_accuracy = _validate(solution, val_x, y_val, weights[y_val])
+            val_loss, val_accuracy = _validate(solution, X_val, y_val, weights[y_val])
             on_row({"l2": l2, "loss": loss, "val_loss": val_loss, "val_accuracy": val_accuracy})
             if val_loss < best_loss:
                 best, best_loss, self.l2_, worse = solution, val_loss, l2, 0
@@ -110,12 +112,11 @@ class LinearTop(DenseTop):
                 worse += 1
             if worse == _WORSE_IN_A_ROW:
                 break
-        val_logits = val_x @ best[:-1] + best[-1]
-        if X_val is not X:
-            both = np.concatenate([train.X, val_x]), np.concatenate([y, y_val])
-            best, _ = self._minimise(_Problem(*both, weights, spectrum), self.l2_, best, best_loss)
-        kernel = best[:-1] if rotation is None else rotation @ best[:-1]
-        return DenseStack((kernel.astype(np.float32),), (best[-1].astype(np.float32),)), val_logits
+        val_logits = DenseStack((best[:-1],), (best[-1],)).logits(X_val)
+        if validation != train:
+            best, _ = self._minimise(_Problem(X, y, weights, spectrum), self.l2_, best, best_loss)
+        kernel = best[:-1].astype(np.float32) if rotation is None else _product(rotation, best[:-1])
+        return DenseStack((kernel,), (best[-1].astype(np.float32),)), val_logits
 
     def _minimise(self, problem: _Problem, l2: float, start: FloatArray, about: float) -> tuple[FloatArray, float]:
         """The parameters and the objective at the minimum, which is `about` so large."""
@@ -142,18 +143,41 @@ def _eigenbasis(X: FloatArray) -> tuple[FloatArray | None, FloatArray]:
     """Directions `(D, R)` in which X varies, and the mean square along each; None where finding them costs too much."""
     n, d = X.shape
     if min(n, d) > _LARGEST_EIGENPROBLEM:
-        return None, np.mean(np.square(X), axis=0, dtype=np.float64)
-    gram = (X.T @ X if d <= n else X @ X.T).astype(np.float64)
+        return None, sum(np.square(X[rows]).sum(axis=0, dtype=np.float64) for rows in blocks(X)) / n
+    gram = _gram(X) if d <= n else (X @ X.T).astype(np.float64)
     values, vectors = np.linalg.eigh(gram)
     keep = values > 1e-6 * values[-1] if values[-1] > 0 else np.zeros(len(values), bool)
     values, vectors = values[keep], vectors[:, keep]
     if d > n:  # fewer examples than features: the minimum lies in the span of the examples
-        vectors = (X.T @ vectors) / np.sqrt(values)
-    return vectors, values / n
+        return _product(X.T, vectors / np.sqrt(values)), values / n
+    return vectors.astype(np.float32), values / n
 
 
-def _rotated(X: FloatArray, rotation: FloatArray | None) -> FloatArray:
-    return X if rotation is None else X @ rotation.astype(np.float32)
+def _gram(X: FloatArray) -> FloatArray:
+    """`(D, D)`, X'X, float64; X is read once."""
+    gram = np.zeros((X.shape[1], X.shape[1]))
+    for rows in blocks(X, max(BLOCK, gram.size)):
+        gram += X[rows].T @ X[rows]
+    return gram
+
+
+def _rotate(X: FloatArray, rotation: FloatArray | None) -> FloatArray:
+    """`X @ rotation`, `(N, R)`, written over X: there may be no room for another."""
+    if rotation is None:
+        return X
+    shape = len(X), rotation.shape[1]
+    result = X.reshape(-1)[: shape[0] * shape[1]].reshape(shape)
+    for rows in blocks(X):
+        result[rows] = X[rows] @ rotation  # R <= D: what it covers has been read
+    return result
+
+
+def _product(A: FloatArray, B: FloatArray) -> FloatArray:
+    """`A @ B` as float32 of a float64 B; at once, NumPy would make A float64 as a whole."""
+    result = new_array((len(A), B.shape[1]))
+    for rows in blocks(A):
+        result[rows] = A[rows] @ B
+    return result
 
 
 class _Problem:
@@ -167,7 +191,7 @@ class _Problem:
     """
 
     def __init__(self, X: FloatArray, y: IntArray, class_weights: FloatArray, spectrum: FloatArray) -> None:
-        self.X = np.ascontiguousarray(X, dtype=np.float32)
+        self.X = X
         self.y = y
         weights = class_weights[y]
         self.weights = (weights / weights.sum())[:, None].astype(np.float32)
@@ -219,6 +243,8 @@ def _softmax(X: FloatArray, parameters: FloatArray, y: IntArray) -> tuple[FloatA
 
 def _validate(parameters: FloatArray, X: FloatArray, y: IntArray, weights: FloatArray) -> tuple[float, float]:
     """Weighted log loss and accuracy."""
-    probabilities, log_likelihood = _softmax(X, parameters, y)
-    right = probabilities.argmax(axis=1) == y
+    log_likelihood, right = np.empty(len(y), np.float32), np.empty(len(y), bool)
+    for rows in blocks(X):
+        probabilities, log_likelihood[rows] = _softmax(X[rows], parameters, y[rows])
+        right[rows] = probabilities.argmax(axis=1) == y[rows]
     return -float(np.average(log_likelihood, weights=weights)), float(np.average(right, weights=weights))

@@ -59,16 +59,16 @@ class MLPTop(DenseTop):
         self,
         X: FloatArray,
         y: IntArray,
-        X_val: FloatArray,
-        y_val: IntArray,
+        train: slice,
+        validation: slice,
         weights: FloatArray,
         on_row: OnRow,
     ) -> tuple[DenseStack, FloatArray]:
-        train, validation = Examples(X, y, weights[y]), Examples(X_val, y_val, weights[y_val])
+        examples, unseen = (Examples(X[part], y[part], weights[y[part]]) for part in (train, validation))
         trainer = MLPTrainer(
             (X.shape[1], *self.class_layers, len(self.classes_)),
-            train,
-            validation,
+            examples,
+            unseen,
             dropout=self.dropout,
             learning_rate=self.learning_rate,
             batch_size=self.batch_size,
@@ -88,7 +88,7 @@ class MLPTop(DenseTop):
             elif epoch - self.best_epoch_ >= max(1, self.patience):
                 break
         stack = DenseStack(tuple(kernel for kernel, _ in layers), tuple(bias for _, bias in layers))
-        return stack, stack.logits(X_val)
+        return stack, stack.logits(unseen.X)
 
     def check_options(self) -> None:
         """Raise an `OptionError` if a parameter has a value that it can't have."""

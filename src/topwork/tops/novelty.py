@@ -18,6 +18,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from topwork.memory import Rows
 from topwork.types import FloatArray
 
 NEIGHBOURS = 10
@@ -57,7 +58,7 @@ class Novelty:
         """
         return np.asarray(np.sum((self.signs(features, logits) - self.centre) / self.spread, axis=1))
 
-    def signs(self, features: FloatArray, logits: FloatArray) -> FloatArray:
+    def signs(self, features: FloatArray | Rows, logits: FloatArray) -> FloatArray:
         """`(N, 2)` float64, distance and energy as they are."""
         return np.stack([self._distances(features), _energies(logits)], axis=1)
 
@@ -76,7 +77,7 @@ class Novelty:
         threshold = float(tensors["threshold"][0])
         return cls(**{name: tensors[name] for name in _ARRAYS}, threshold=threshold)
 
-    def _distances(self, features: FloatArray) -> FloatArray:
+    def _distances(self, features: FloatArray | Rows) -> FloatArray:
         references = self._wide_references
         nearest = min(NEIGHBOURS, len(references))
         result = np.empty(len(features))
@@ -92,7 +93,7 @@ class Novelty:
         return self.references.astype(np.float32)
 
 
-def fit_novelty(X: FloatArray, X_val: FloatArray, val_logits: FloatArray, *, seed: int = 0) -> Novelty:
+def fit_novelty(X: FloatArray | Rows, X_val: FloatArray | Rows, val_logits: FloatArray, *, seed: int = 0) -> Novelty:
     """What tells images like those of `X` from others, its threshold set so that 95 % of `X_val` pass.
 
     Args:
