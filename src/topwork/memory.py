@@ -82,8 +82,8 @@ def new_array(shape: tuple[int, int], *, copies: int = 1) -> FloatArray:
         free, folder = gigabytes(available_memory()), str(cache_dir())
         raise StorageError(
             f"{shape[0]:,} × {shape[1]:,} features take {gigabytes(n_bytes)}. {free} of memory are free, and "
-            f"{folder!r} can't take them as a file: {error.strerror or error}. Use fewer images, or a backbone with fewer "
-            "features, or set TOPWORK_CACHE to a folder with more room."
+            f"{folder!r} can't take them as a file: {error.strerror or error}. Use fewer images, or a backbone with "
+            "fewer features, or set TOPWORK_CACHE to a folder with more room."
         ) from error
 
 

@@ -18,9 +18,11 @@ from sklearn.svm import LinearSVC
 import topwork as tw
 import topwork.classifier.classifier as classifier_module
 from helpers import make_photos
+from topwork import memory
 from topwork.classifier.predictions import join_predictions
 from topwork.data.sources import EncodedImage, FileImages
 from topwork.errors import BadImageError, OptionError, SavedFileError, ShapeError
+from topwork.progress import Reporter
 
 
 @pytest.fixture(scope="module")
@@ -228,3 +230,19 @@ def test_a_class_without_readable_images_is_named(tmp_path: Path) -> None:
         (folder / "ash" / f"{i}.png").write_bytes(b"broken" + bytes([i]))
     with pytest.raises(tw.TopworkError, match="Class 'ash' has no readable image to train on"):
         tw.fit_classifier(tw.ImageDataset.from_directory(folder), verbose=False)
+
+
+def test_past_memory_it_warns_and_learns_the_same(
+    dataset: tw.ImageDataset, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Listener(Reporter):
+        def warning(self, text: str) -> None:
+            heard.append(text)
+
+    heard: list[str] = []
+    expected = tw.fit_classifier(dataset, reporter=Listener()).predict_proba([photos / "ash" / "0.png"])
+    assert heard == []
+    monkeypatch.setattr(memory, "available_memory", lambda: 0)
+    found = tw.fit_classifier(dataset, reporter=Listener()).predict_proba([photos / "ash" / "0.png"])
+    assert np.array_equal(found, expected)
+    assert "it works from a file in" in heard[0]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from topwork import memory
 from topwork.errors import StorageError
 from topwork.features import store
 from topwork.features.store import new_shelf, open_shelf
@@ -95,3 +96,42 @@ def test_prune_goes_by_backbone_and_by_last_use(own_cache: Path) -> None:
     assert last.n_images == 4
     assert len(store.prune()) == 1
     assert store.summaries() == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="Linux alone tells what a process has open")
+def test_more_shards_than_a_process_may_open_files(own_cache: Path) -> None:
+    """Shards that stayed mapped were taken for damaged once no more could be opened."""
+    import resource
+
+    shelf, vectors = new_shelf(FACTS, 5), values(100)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        n_open = len(list(Path("/proc/self/fd").iterdir()))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (n_open + 20, limit[1]))
+        for i in range(100):
+            shelf.add(digests(1, i), vectors[i : i + 1])
+        again = open_shelf(FACTS)
+        assert again is not None
+        assert np.array_equal(again.read(again.find(digests(100))), vectors)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    assert ".npy" not in Path("/proc/self/maps").read_text()  # what is mapped counts as memory of the process
+
+
+def test_features_deleted_while_they_are_in_use(own_cache: Path) -> None:
+    new_shelf(FACTS, 5).add(digests(10), values(10))
+    shelf = open_shelf(FACTS)
+    assert shelf is not None
+    store.prune()
+    with pytest.raises(StorageError, match="deleted meanwhile, run again"):
+        shelf.read(shelf.find(digests(10)))
+
+
+def test_features_past_memory_are_read_into_a_file(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new_shelf(FACTS, 5).add(digests(10), values(10))
+    shelf = open_shelf(FACTS)
+    assert shelf is not None
+    monkeypatch.setattr(memory, "available_memory", lambda: 0)
+    found = shelf.read(shelf.find(digests(10)))
+    assert isinstance(found.base, np.memmap)
+    assert np.array_equal(found, values(10))

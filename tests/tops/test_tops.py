@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from topwork import memory
 from topwork.errors import DataError, OptionError, ShapeError
+from topwork.memory import Rows
 from topwork.tops.base import _standardisation
 from topwork.tops.dense_stack import DenseStack
 from topwork.tops.linear import LinearTop
@@ -143,3 +150,66 @@ def test_a_row_does_not_depend_on_the_rows_beside_it() -> None:
     together = stack.probabilities(X)
     alone = np.concatenate([stack.probabilities(X[i : i + 1]) for i in range(100)])
     assert np.allclose(alone, together[:100], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("top", [LinearTop((0.1, 0.01)), MLPTop((16,), epochs=2)], ids=["linear", "mlp"])
+def test_rows_of_an_array_and_room_on_disk_change_nothing(
+    top: LinearTop | MLPTop, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = fitted(top).stack_.tensors()
+    order = np.random.default_rng(0).permutation(len(X))
+    places = np.argsort(order)
+    train, validation = (Rows(X[order], places[side]) for side in (TRAIN, VALIDATION))
+    monkeypatch.setattr(memory, "available_memory", lambda: 0)
+    found = top.fit(train, Y[TRAIN], X_val=validation, y_val=Y[VALIDATION]).stack_.tensors()
+    for name, tensor in expected.items():
+        assert tensor.tobytes() == found[name].tobytes()
+    assert list(own_cache.iterdir()) == []
+
+
+def test_as_many_labels_as_rows() -> None:
+    with pytest.raises(ShapeError, match="Expected 3 labels for as many rows; got labels of shape"):
+        LinearTop().fit(Rows(X, np.arange(3)), Y)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_fitting_takes_one_copy_of_the_features(dtype: type) -> None:
+    random = np.random.default_rng(0)
+    y = random.integers(0, 3, 60_000)
+    features = (random.normal(size=(60_000, 256)) + y[:, None]).astype(dtype)
+    copy = 4 * features.size
+    tracemalloc.start()
+    try:
+        LinearTop(0.1, max_iter=5).fit(features, y)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert copy < peak < 1.5 * copy  # blocks of fixed size come on top
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are enforced on Linux alone")
+def test_a_top_learns_from_more_than_a_process_may_have(own_cache: Path) -> None:
+    """A real limit, below what the top's copy takes: files that are mapped don't count in it."""
+    script = r"""
+import re, resource, sys
+import numpy as np
+from topwork import memory
+from topwork.tops.linear import LinearTop
+random = np.random.default_rng(0)
+y = random.integers(0, 3, 250_000)
+X = random.normal(size=(250_000, 256)).astype(np.float32)
+X[:, :9] += y[:, None]
+top = LinearTop(0.1, max_iter=3)
+top.fit(X[:1000], y[:1000])  # what is made once: threads, buffers
+expected = top.fit(X, y).stack_.kernels[0]
+has = 1024 * int(re.search(r"VmData:\s+(\d+)", open("/proc/self/status").read())[1])
+resource.setrlimit(resource.RLIMIT_DATA, (has + X.nbytes // 2,) * 2)
+try:
+    top.fit(X, y)
+except MemoryError:
+    print("no room")
+memory.available_memory = lambda: X.nbytes // 2
+print(np.array_equal(top.fit(X, y).stack_.kernels[0], expected))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split("\n")[:2] == ["no room", "True"], done.stderr
