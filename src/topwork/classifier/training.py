@@ -97,6 +97,7 @@ def fit_classifier(
         SplitError: a class has too few images.
         BadImageError: an image can't be read, and `on_bad_image` is 'stop'.
         TooManyBadImagesError: more than a tenth of the images can't be read.
+        StorageError: the store can't be written, or neither memory nor the disk has room for the features.
     """
     reporter = reporter or (console_reporter() if verbose else Reporter())
     top = _prepared_top(top, seed)

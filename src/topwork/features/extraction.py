@@ -54,7 +54,8 @@ def extract_features(
 ) -> Features:
     """The features of every readable image, from the store or computed now.
 
-    Computing takes memory that does not grow with the number of images; the result is `(N, D)` float32.
+    Computing takes memory that does not grow with the number of images; the result is `(N, D)` float32, in memory if
+    it fits there twice (a top makes a copy), else in a file of the cache folder.
     Interrupted, it goes on where it stopped when it is called again.
 
     Args:
@@ -67,7 +68,7 @@ def extract_features(
     Raises:
         BadImageError: an image can't be read, and `on_bad_image` is 'stop'.
         TooManyBadImagesError: more than a tenth of the images can't be read.
-        StorageError: the store can't be written.
+        StorageError: the store can't be written, or neither memory nor the disk has room for the result.
     """
     if on_bad_image not in get_args(OnBadImage):
         raise OptionError(f"Expected on_bad_image to be 'skip' or 'stop', got {on_bad_image!r}.")
