@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -13,13 +13,17 @@ from topwork.errors import EnvironmentProblem
 from topwork.keras_door import import_keras
 from topwork.types import FloatArray, ImageArray
 
+if TYPE_CHECKING:
+    import jax
+
 Tag = TypeVar("Tag")
+
+_PIXELS_AT_A_TIME = 128 * 224**2
+"""Of a batch, which keeps the memory that large inputs want in bounds: 128 images of 224 pixels, 17 of 600."""
 
 
 class KerasEngine:
     """A backbone jitted by JAX. See `Engine` for the contract."""
-
-    batch_size = 128
 
     def __init__(self, backbone: Backbone) -> None:
         keras = import_keras()
@@ -42,14 +46,29 @@ class KerasEngine:
             [v.value for v in network.trainable_variables],
             [v.value for v in network.non_trainable_variables],
         )
-        self._forward = jax.jit(lambda state, x: network.stateless_call(*state, x, training=False)[0])
+
+        products = "float32" if backbone.precision == "f32" else None  # else a GPU computes them in tf32, in silence
+
+        def forward(state: tuple[list[jax.Array], list[jax.Array]], pixels: jax.Array) -> jax.Array:
+            with jax.default_matmul_precision(products):
+                return network.stateless_call(*state, pixels, training=False)[0]
+
+        self._forward = jax.jit(forward)
+        self.batch_size = max(1, min(128, _PIXELS_AT_A_TIME // backbone.size**2))
         self.n_features = int(network.output_shape[-1])
+
+    def start(self, batch: ImageArray | jax.Array) -> jax.Array:
+        """Begin to compute one batch and don't wait: `(B, size, size, 3)` uint8 -> `(batch_size, D)` float32.
+
+        Rows from B on are of no image. Pixels travel as bytes, and are scaled on the device.
+        """
+        return self._forward(self._state, filled(batch, self.batch_size))
 
     def run(self, batches: Iterable[tuple[Tag, ImageArray]]) -> Iterator[tuple[Tag, FloatArray]]:
         """Features of each batch: `(B, size, size, 3)` uint8 -> `(B, D)` float32, by their tag."""
         waiting = None  # JAX computes one batch while the next is decoded
         for tag, batch in batches:
-            started = tag, len(batch), self._forward(self._state, filled(batch, self.batch_size))
+            started = tag, len(batch), self.start(batch)
             if waiting is not None:
                 yield waiting[0], np.asarray(waiting[2])[: waiting[1]]
             waiting = started
@@ -58,4 +77,4 @@ class KerasEngine:
 
     def infer(self, batch: ImageArray) -> FloatArray:
         """Features of one batch: `(B, size, size, 3)` uint8 -> `(B, D)` float32; B is at most `batch_size`."""
-        return np.asarray(self._forward(self._state, filled(batch, self.batch_size)))[: len(batch)]
+        return np.asarray(self.start(batch))[: len(batch)]
