@@ -49,6 +49,12 @@ def seconds(work: Callable[[], Any], *, repeats: int = 1) -> float:
 
 def rival(python: str | None, backend: str, *what: object) -> float | None:
     """What `rivals.py` measures on a Keras backend, in the environment of `python`; None where it can't."""
+    output = rival_output(python, backend, *what)
+    return None if output is None else float(output.split()[-1])
+
+
+def rival_output(python: str | None, backend: str, *what: object) -> str | None:
+    """All that `rivals.py` prints; None where it can't run, which is said."""
     if python is None:
         return None
     command = [python, str(Path(__file__).with_name("rivals.py")), *map(str, what)]
@@ -56,7 +62,7 @@ def rival(python: str | None, backend: str, *what: object) -> float | None:
     if done.returncode:
         print(f"  {backend} {' '.join(map(str, what))} failed: {done.stderr.strip().splitlines()[-1:]}", flush=True)
         return None
-    return float(done.stdout.split()[-1])
+    return done.stdout
 
 
 def show(value: float | None, form: str = "{:,.1f}") -> str:

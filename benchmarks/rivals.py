@@ -4,20 +4,28 @@
     rivals/bin/pip install "keras>=3.13.2" jax tensorflow-cpu torch onnxruntime onnx onnxscript scikit-learn
     KERAS_BACKEND=torch rivals/bin/python benchmarks/rivals.py predict DenseNet121 224
 
+`timm` (for cuda.py) wants another one, on the machine with the GPU; plain `torch` from the registry brings CUDA:
+
+    rivals/bin/pip install numpy torch torchvision timm
+    rivals/bin/python benchmarks/rivals.py timm resnet50 224 128 cuda
+
 Prints one number: images a second for `predict` and `onnx`, seconds an epoch for `notebook`, `mlp` and `sklearn`.
+`timm` prints a line that says with what, then two numbers, images a second on the device and from memory.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 SECONDS = 6.0
+REPEATS = 5
 
 
 def predict(name: str, size: str) -> float:
@@ -100,6 +108,93 @@ def sklearn(n: str, d: str) -> float:
     return _seconds(lambda: model.fit(X, y)) / 2
 
 
+def timm(
+    name: str, size: str, batch: str, device: str, mode: str = "default", seconds: str = "3", repeats: str = "5"
+) -> tuple[float, float]:
+    """Images a second of timm's network, bf16, channels last, compiled: uint8 on the device, and uint8 in memory."""
+    import timm
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        sys.exit(f"PyTorch {torch.__version__} sees no CUDA GPU.")
+    torch.backends.cudnn.benchmark = True  # as XLA does, try which algorithm is the fastest
+    network = timm.create_model(name, num_classes=0).eval()
+    network = network.to(device, torch.bfloat16, memory_format=torch.channels_last)
+    mean, std = (torch.tensor(network.default_cfg[key], device=device).view(3, 1, 1) for key in ("mean", "std"))
+
+    def whole(pixels: torch.Tensor) -> torch.Tensor:
+        scaled = (pixels.permute(0, 3, 1, 2) / 255 - mean) / std  # as it lies in memory, this is channels last
+        return network(scaled.to(torch.bfloat16)).float()
+
+    shape = (4, int(batch), int(size), int(size), 3)
+    with torch.inference_mode():
+        batches = [torch.from_numpy(x) for x in np.random.default_rng(0).integers(0, 256, shape, np.uint8)]
+        on_device = batches[0].to(device)
+        forward, how = _compiled(whole, on_device, mode)
+        print(f"timm: torch {torch.__version__}, timm {timm.__version__}, {how}")
+
+        def run_on_device(n: int) -> None:
+            for _ in range(n):
+                forward(on_device)
+            if device == "cuda":
+                torch.cuda.synchronize()
+
+        from_memory = _from_memory if device == "cuda" else _from_memory_on_cpu
+        timing = int(batch), float(seconds), int(repeats)
+        return best_rate(run_on_device, *timing), best_rate(lambda n: from_memory(forward, batches, n), *timing)
+
+
+def best_rate(work: Callable[[int], object], batch: int, seconds: float, repeats: int) -> float:
+    """Images a second of `work(n)`, which ends when `n` batches are done: the best of so many repeats."""
+    work(3)  # compiles
+    n = math.ceil(3 * seconds / _seconds(lambda: work(3)))
+    return batch * n / min(_seconds(lambda: work(n)) for _ in range(repeats))
+
+
+def _compiled(network: Callable, pixels: object, mode: str) -> tuple[Callable, str]:
+    """`network` by `torch.compile`, run once; as it is where there is no compiler for that, and a word on which."""
+    import torch
+
+    compiled = torch.compile(network, mode=mode)
+    try:
+        compiled(pixels)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        return network, f"NOT compiled, so not to be compared (torch.compile: {reason})"
+    return compiled, f"torch.compile in mode {mode}"
+
+
+def _from_memory(forward: Callable, batches: Sequence, n: int) -> None:
+    """As on a GPU it is quickest: page-locked buffers, a batch's transfer beside the computing of the one before."""
+    import torch
+
+    computing, copying = torch.cuda.current_stream(), torch.cuda.Stream()
+    locked = [torch.empty_like(batches[0], pin_memory=True) for _ in range(2)]
+    sent = [torch.empty_like(batches[0], device="cuda") for _ in range(2)]
+    running = []
+    for i in range(n):
+        locked[i % 2].copy_(batches[i % len(batches)])  # what read this buffer ended two batches ago
+        with torch.cuda.stream(copying):
+            sent[i % 2].copy_(locked[i % 2], non_blocking=True)
+        computing.wait_stream(copying)
+        features = forward(sent[i % 2]).to("cpu", non_blocking=True)
+        running.append((features, computing.record_event()))
+        if len(running) > 1:
+            _arrived(*running.pop(0))
+    for features, done in running:
+        _arrived(features, done)
+
+
+def _arrived(features: object, done: object) -> np.ndarray:
+    done.synchronize()  # type: ignore[attr-defined]
+    return features.numpy()  # type: ignore[attr-defined, no-any-return]
+
+
+def _from_memory_on_cpu(forward: Callable, batches: Sequence, n: int) -> None:
+    for i in range(n):
+        forward(batches[i % len(batches)].clone()).numpy()
+
+
 def _base(name: str, side: int, pooling: str | None = "avg") -> object:
     import keras
 
@@ -135,4 +230,5 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    print(f"{globals()[sys.argv[1]](*sys.argv[2:]):.4f}")
+    measured = globals()[sys.argv[1]](*sys.argv[2:])
+    print(*(f"{value:.4f}" for value in (measured if isinstance(measured, tuple) else (measured,))))
