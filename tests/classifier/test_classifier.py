@@ -130,7 +130,10 @@ def test_scikit_learns_classifiers_are_tops(dataset: tw.ImageDataset, tmp_path: 
     assert np.allclose(tw.load_classifier(tmp_path / "logistic").predict_dataset(images).probabilities, expected)
     assert forest.predict_source(EncodedImage(b"", "empty")).probabilities.shape == (0, 3)
     with pytest.raises(SavedFileError, match="RandomForestClassifier can't be saved without pickle"):
-        forest.save(tmp_path / "forest")
+        forest.save(tmp_path / "logistic")
+    assert tw.load_classifier(tmp_path / "logistic").class_names == logistic.class_names, (
+        "a refusal must not cost the old"
+    )
 
 
 def test_binary_logistic_regression_equals_scikit_learn(photos: Path) -> None:

@@ -35,22 +35,19 @@ def save_classifier(classifier: ImageClassifier, path: Path) -> None:
     """
     if holds_something_else(path, MANIFEST):
         raise SavedFileError(f"{printable(str(path))!r} holds something that isn't a classifier. Choose another name.")
-    if not isinstance(classifier.top, DenseStack):
-        kind = type(getattr(classifier.top, "estimator", classifier.top)).__name__
-        raise SavedFileError(
-            f"A {kind} can't be saved without pickle, which could run code where it is loaded. "
-            "LinearTop, MLPTop and scikit-learn's LogisticRegression can be saved."
-        )
     with atomic_folder(path, replace=True) as staging:
         write_classifier(classifier, staging)
 
 
 def write_classifier(classifier: ImageClassifier, folder: Path) -> None:
-    """Write the files of `classifier` into an existing folder."""
-    if not isinstance(classifier.top, DenseStack):
-        raise SavedFileError("Only a top of dense layers can be saved.")
+    """Write the files of `classifier` into an existing folder.
+
+    Raises:
+        SavedFileError: its top is one that only pickle could save.
+    """
+    top = dense_top(classifier, "saved", SavedFileError)
     shutil.copyfile(classifier.backbone.weights.tensors, folder / BACKBONE)
-    save_file(classifier.top.tensors(), folder / TOP)
+    save_file(top.tensors(), folder / TOP)
     if classifier.novelty is not None:
         save_file(classifier.novelty.tensors(), folder / NOVELTY)
     files = [name for name in PARTS if (folder / name).exists()]
@@ -71,6 +68,21 @@ def write_classifier(classifier: ImageClassifier, folder: Path) -> None:
         "training": classifier.record,
     }
     write_json(folder / MANIFEST, manifest)
+
+
+def dense_top(classifier: ImageClassifier, done: str, error: type[TopworkError]) -> DenseStack:
+    """The top as arrays: the only kind that can be 'saved' or 'exported', whichever is to be `done`.
+
+    Raises:
+        error: it is another scikit-learn classifier.
+    """
+    if not isinstance(classifier.top, DenseStack):
+        kind = type(getattr(classifier.top, "estimator", classifier.top)).__name__
+        raise error(
+            f"A {kind} can't be {done} without pickle, which could run code where it is loaded. "
+            f"LinearTop, MLPTop and scikit-learn's LogisticRegression can be {done}."
+        )
+    return classifier.top
 
 
 def load_classifier(path: str | Path, *, device: Device = "auto") -> ImageClassifier:

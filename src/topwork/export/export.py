@@ -13,6 +13,7 @@ from typing import Any
 from safetensors.numpy import save_file
 
 from topwork.classifier.classifier import ImageClassifier
+from topwork.classifier.saving import dense_top
 from topwork.data.dataset import as_payloads
 from topwork.errors import ExportError
 from topwork.export.formats import Format, find_format
@@ -78,7 +79,7 @@ def export_classifier(
     form, folder = find_format(to, int8=int8 is not None), Path(folder)
     if holds_something_else(folder, FACTS):
         raise ExportError(f"{printable(str(folder))!r} holds something that isn't an export. Choose another folder.")
-    model = _Model(classifier, _dense_top(classifier), export_metadata(classifier), int8)
+    model = _Model(classifier, dense_top(classifier, "exported", ExportError), export_metadata(classifier), int8)
     payloads = tuple(as_payloads(list(images if int8 is None else int8.test)))
     expected = classifier.predict_proba(payloads)
     with atomic_folder(folder, replace=True) as staging:
@@ -151,13 +152,6 @@ def _write_facts(
     files = {path.name: sha256_of_file(path) for path in sorted(folder.iterdir())}
     results = {"gate": gate.as_dict(), "int8": accuracy.as_dict() if accuracy else None}
     write_json(folder / FACTS, {"format": form.name, **metadata, "sha256": files, **results})
-
-
-def _dense_top(classifier: ImageClassifier) -> DenseStack:
-    if not isinstance(classifier.top, DenseStack):
-        kind = type(getattr(classifier.top, "estimator", classifier.top)).__name__
-        raise ExportError(f"A {kind} can't be exported. LinearTop, MLPTop and LogisticRegression can be.")
-    return classifier.top
 
 
 def _write_openvino(model: _Model, folder: Path) -> None:
