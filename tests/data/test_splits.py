@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topwork.data.splits import assign_sides, find_units
+from topwork.data.splits import assign_sides, deal_folds, find_units, growing_sample
 from topwork.errors import OptionError, SplitError
 
 
@@ -92,3 +92,25 @@ def test_no_test_side_where_none_is_asked_for() -> None:
 def test_a_fraction_out_of_range_is_refused() -> None:
     with pytest.raises(OptionError, match="test fraction in 0..0.9, got 1.5"):
         split(np.arange(100) % 2, digests(100), test=1.5)
+
+
+def test_folds_keep_copies_together_and_spread_every_class() -> None:
+    random = np.random.default_rng(0)
+    digests = np.array([random.bytes(16) for _ in range(300)], dtype="S16")
+    digests[100:120] = digests[:20]
+    labels = np.arange(300) % 3
+    labels[100:120] = labels[:20]
+    units = find_units(digests)
+    folds = deal_folds(labels, units, 5)
+    assert np.array_equal(folds[100:120], folds[:20])
+    for k in range(3):
+        assert np.ptp(np.bincount(folds[labels == k], minlength=5)) <= 14  # 20 of the images come as pairs
+
+
+def test_sample_grows_in_proportion() -> None:
+    digests = np.array([f"{i:016d}" for i in range(1000)], dtype="S16")
+    labels = (np.arange(1000) < 100).astype(int)
+    order = growing_sample(labels, find_units(digests))
+    assert sorted(order) == list(range(1000))
+    for n in (50, 200, 500):
+        assert labels[order[:n]].mean() == pytest.approx(0.1, abs=0.02)

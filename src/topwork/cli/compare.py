@@ -66,7 +66,7 @@ def compare(
 
     Linear tops, cross-validated; test images are not looked at. Features are kept, so `train` is quick afterwards.
     """
-    from topwork.evaluation.comparison import compare_backbones
+    from topwork.evaluation.race import compare_backbones
 
     reporter = reporter_for(quiet)
     dataset = load_dataset(source, options, reporter, offline=offline)
