@@ -1,4 +1,4 @@
-"""int8: a smaller, often faster file, and what it costs in accuracy."""
+"""int8: a smaller file, and what it costs in accuracy."""
 
 from __future__ import annotations
 
