@@ -100,19 +100,13 @@ def _epoch_function(dropout: float, learning_rate: float) -> Callable[..., Any]:
     jnp, lax = jax.numpy, jax.lax
     left_out = min(round(dropout * 2**16), 2**16 - 1)  # of 16 random bits: half the cost of a random float
 
-    def random_16_bits(key: Any, shape: tuple[int, int]) -> Any:
-        """`shape`, uint16: halves of 32-bit numbers. JAX itself would draw 32 bits for each, and drop half of them."""
-        n_rows, width = shape
-        pairs = jax.random.bits(key, (n_rows, -(-width // 2)), "uint32")
-        return lax.bitcast_convert_type(pairs, jnp.uint16).reshape(n_rows, -1)[:, :width]
-
     def logits_of(parameters: Any, x: Any, key: Any) -> Any:
         *hidden, last = parameters
         for kernel, bias in hidden:
             x = jax.nn.relu(x @ kernel + bias)
             if key is not None and dropout:
                 key, own = jax.random.split(key)
-                x = jnp.where(random_16_bits(own, x.shape) >= left_out, x / (1 - dropout), 0)
+                x = jnp.where(_random_16_bits(own, x.shape) >= left_out, x / (1 - dropout), 0)
         return x @ last[0] + last[1]
 
     def sums(parameters: Any, x: Any, y: Any, w: Any, key: Any) -> Any:
@@ -120,15 +114,6 @@ def _epoch_function(dropout: float, learning_rate: float) -> Callable[..., Any]:
         logits = logits_of(parameters, x, key)
         losses = jax.nn.logsumexp(logits, axis=1) - jnp.take_along_axis(logits, y[:, None], axis=1)[:, 0]
         return jnp.sum(w * losses), jnp.sum(w * (logits.argmax(axis=1) == y))
-
-    def adam(state: Any, gradients: Any) -> Any:
-        parameters, first, second, step = state
-        step = step + 1
-        first = jax.tree.map(lambda m, g: m + (g - m) * (1 - _BETAS[0]), first, gradients)
-        second = jax.tree.map(lambda v, g: v + (g * g - v) * (1 - _BETAS[1]), second, gradients)
-        rate = learning_rate * jnp.sqrt(1 - _BETAS[1] ** step) / (1 - _BETAS[0] ** step)
-        parameters = jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) + _EPSILON), parameters, first, second)
-        return parameters, first, second, step
 
     def run(key: Any, state: Any, batches: Any, train: Any, validation: Any) -> Any:
         X, y, weights = train
@@ -143,7 +128,7 @@ def _epoch_function(dropout: float, learning_rate: float) -> Callable[..., Any]:
                 return total / jnp.sum(there), (total, hits)
 
             gradients, seen = jax.grad(loss, has_aux=True)(state[0])
-            return adam(state, gradients), seen
+            return _adam(state, gradients, learning_rate), seen
 
         state, (losses, hits) = lax.scan(step, state, (*batches, jax.random.split(masks, len(batches[0]))))
         X_val, y_val, w_val = validation
@@ -157,3 +142,24 @@ def _epoch_function(dropout: float, learning_rate: float) -> Callable[..., Any]:
         return key, state, row
 
     return run
+
+
+def _random_16_bits(key: Any, shape: tuple[int, int]) -> Any:
+    """`shape`, uint16: halves of 32-bit numbers. JAX itself would draw 32 bits for each, and drop half of them."""
+    jax = import_jax()
+    n_rows, width = shape
+    pairs = jax.random.bits(key, (n_rows, -(-width // 2)), "uint32")
+    return jax.lax.bitcast_convert_type(pairs, "uint16").reshape(n_rows, -1)[:, :width]
+
+
+def _adam(state: Any, gradients: Any, learning_rate: float) -> Any:
+    """One step: parameters, their first and second moments, and the number of steps."""
+    jax = import_jax()
+    jnp = jax.numpy
+    parameters, first, second, step = state
+    step = step + 1
+    first = jax.tree.map(lambda m, g: m + (g - m) * (1 - _BETAS[0]), first, gradients)
+    second = jax.tree.map(lambda v, g: v + (g * g - v) * (1 - _BETAS[1]), second, gradients)
+    rate = learning_rate * jnp.sqrt(1 - _BETAS[1] ** step) / (1 - _BETAS[0] ** step)
+    parameters = jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) + _EPSILON), parameters, first, second)
+    return parameters, first, second, step
