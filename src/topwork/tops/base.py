@@ -104,7 +104,7 @@ class DenseTop(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self.check_options()
         if (X_val is None) != (y_val is None):
             raise ShapeError("Expected both X_val and y_val, or neither.")
-        X, y = self._checked(X, y, ensure_min_samples=2)
+        X, y = self._checked(X, y)
         with warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", "The number of unique classes"
@@ -137,14 +137,20 @@ class DenseTop(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         best = self.predict_proba(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
-    def _checked(self, X: ArrayLike | Rows, y: ArrayLike, **options: Any) -> tuple[FloatArray | Rows, NDArray[Any]]:
+    def _checked(
+        self, X: ArrayLike | Rows, y: ArrayLike, *, reset: bool = True
+    ) -> tuple[FloatArray | Rows, NDArray[Any]]:
         """Features and labels as scikit-learn wants them, and not copied if they are so already."""
         if not isinstance(X, Rows):
-            return validate_data(self, X, y, dtype=_PRECISIONS, **options)  # type: ignore[no-any-return]
+            return validate_data(  # type: ignore[no-any-return]
+                self, X, y, dtype=_PRECISIONS, reset=reset, ensure_min_samples=2 if reset else 1
+            )
         labels = np.asarray(y)
         if labels.shape != (len(X),):
             raise ShapeError(f"Expected {len(X):,} labels for as many rows; got labels of shape {labels.shape}.")
-        return Rows(validate_data(self, X.values, dtype=_PRECISIONS, **options), X.rows), labels
+        for rows in blocks(X):  # of the larger array, only these: there may be many times as many others
+            validate_data(self, X[rows], dtype=_PRECISIONS, reset=reset)
+        return X, labels
 
     def _with_validation(
         self, X: FloatArray | Rows, codes: IntArray, X_val: ArrayLike | Rows | None, y_val: ArrayLike | None
