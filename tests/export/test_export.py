@@ -215,6 +215,25 @@ def test_int8_shows_what_it_costs_and_is_refused_beyond(
     assert not Path("other").exists()
 
 
+def test_int8_files_compute_in_int8(tmp_path: Path) -> None:
+    """Batch normalisations that are left beside their convolutions keep OpenVINO in float32."""
+    pytest.importorskip("nncf")
+    backbone = tw.load_backbone("mobilenet_v2", weights="random", size=32)
+    random = np.random.default_rng(0)
+    kernel = random.normal(0, 0.01, (1280, 2)).astype(np.float32)
+    oak = ImageClassifier(backbone, DenseStack((kernel,), (np.zeros(2, np.float32),)), ("ash", "oak"))
+    photos = [np.asarray(make_photo(COLOURS["ash"], seed)) for seed in range(4)]
+    model = exporting._Model(oak, oak.top, {}, quantization.Int8Images(photos, photos, np.zeros(4, int)))  # type: ignore[arg-type]
+    exporting._write_openvino(model, tmp_path)
+    compiled = (
+        import_openvino().Core().compile_model(tmp_path / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    )
+    layers = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
+    kinds = [layer["runtimePrecision"].astype(str) for layer in layers if "Conv" in layer["layerType"].astype(str)]
+    assert len(kinds) >= 52
+    assert set(kinds) <= {"i8", "u8"}
+
+
 def test_export_of_a_run_says_what_the_gate_saw(topwork: Topwork, photos_folder: Path) -> None:
     topwork("train", photos_folder, "--quiet")
     answer = topwork("export", "runs/photos-1", "--to", "openvino")

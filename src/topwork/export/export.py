@@ -18,7 +18,7 @@ from topwork.data.dataset import as_payloads
 from topwork.errors import ExportError
 from topwork.export.formats import Format, find_format
 from topwork.export.gate import PROGRAM, TOLERANCE, GateResult, compare, run_program
-from topwork.export.graph import classifier_graph, save_graph, write_metadata
+from topwork.export.graph import classifier_graph, fold_normalisations, save_graph, write_metadata
 from topwork.export.keras_model import KerasJob, write_keras_model
 from topwork.export.onnx_graph import to_onnx
 from topwork.export.quantization import Int8Images, Int8Result, compare_accuracy, quantize
@@ -118,6 +118,13 @@ class _Model:
     def size(self) -> int:
         return self.classifier.backbone.size
 
+    def graph(self) -> Any:
+        """From pixels to probabilities, in OpenVINO; ready for int8 where that is asked for."""
+        graph = classifier_graph(self.classifier.backbone.graph(), self.size, self.top)
+        if self.int8 is not None:
+            fold_normalisations(graph)
+        return graph
+
     def in_int8(self, graph: Any) -> Any:
         """`graph` as it is, or in int8 where that is asked for."""
         return graph if self.int8 is None else quantize(graph, self.int8.calibration, self.size)
@@ -155,15 +162,14 @@ def _write_facts(
 
 
 def _write_openvino(model: _Model, folder: Path) -> None:
-    graph = model.in_int8(classifier_graph(model.classifier.backbone.graph(), model.size, model.top))
+    graph = model.in_int8(model.graph())
     write_metadata(graph, model.metadata_strings)
     save_graph(graph, folder / "model.xml")
 
 
 def _write_onnx(model: _Model, folder: Path) -> None:
-    graph = classifier_graph(model.classifier.backbone.graph(), model.size, model.top)
     doc = f"{len(model.classifier.class_names)} classes on {model.classifier.backbone.name}, by Topwork {VERSION}."
-    made = model.in_int8(to_onnx(graph, model.metadata_strings, doc))
+    made = model.in_int8(to_onnx(model.graph(), model.metadata_strings, doc))
     (folder / "model.onnx").write_bytes(made.SerializeToString())
 
 

@@ -19,6 +19,7 @@ SAME = {
     **{name: name for name in ("Sigmoid", "Softmax", "Sqrt", "Squeeze", "Transpose", "Unsqueeze")},
     "Broadcast": "Expand",
     "Divide": "Div",
+    "HSigmoid": "HardSigmoid",
     "HSwish": "HardSwish",
     "Maximum": "Max",
     "Multiply": "Mul",
@@ -41,6 +42,8 @@ def attributes(node: ov.Node) -> dict[str, Any]:
         return {"axis": int(node.input_value(2).get_node().data)}
     if kind == "Transpose":
         return {"perm": node.input_value(1).get_node().data.tolist()}
+    if kind == "HSigmoid":
+        return {"alpha": 1 / 6, "beta": 0.5}
     return {}
 
 
@@ -142,10 +145,16 @@ def _shape_of(writer: Writer, node: ov.Node, output: str) -> str:
 
 
 def _matmul(writer: Writer, node: ov.Node, output: str) -> str:
-    given = node.get_attributes()
-    if given["transpose_a"] or given["transpose_b"]:
-        raise ExportError("A transposed matrix product has no translation to ONNX.")
-    return writer.add("MatMul", [writer.input(node, 0), writer.input(node, 1)], output)
+    """ONNX has no transposed product: the transposition is a node of its own."""
+    given, factors = node.get_attributes(), []
+    for i, is_transposed in enumerate((given["transpose_a"], given["transpose_b"])):
+        factor = writer.input(node, i)
+        if is_transposed:
+            *others, rows, columns = range(node.get_input_partial_shape(i).rank.get_length())
+            perm = [*others, columns, rows]
+            factor = writer.add("Transpose", [factor], f"{output}/transposed {i}", perm=perm)
+        factors.append(factor)
+    return writer.add("MatMul", factors, output)
 
 
 def _slice(writer: Writer, node: ov.Node, output: str) -> str:
