@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from topwork.export.export import Export, export_classifier
     from topwork.features.extraction import Features, extract_features
     from topwork.features.extractor import FeatureExtractor
+    from topwork.features.precision import choose_precision
     from topwork.runs.run import Run, train
     from topwork.tops.final_model import get_final_model
     from topwork.tops.linear import LinearTop
@@ -49,6 +50,7 @@ _HOMES = {
     "TopworkError": "topwork.errors",
     "cards": "topwork.backbones.cards",
     "check_dataset": "topwork.checks.check",
+    "choose_precision": "topwork.features.precision",
     "evaluate": "topwork.evaluation.evaluate",
     "export_classifier": "topwork.export.export",
     "extract_features": "topwork.features.extraction",
@@ -76,6 +78,7 @@ __all__ = [
     "__version__",
     "cards",
     "check_dataset",
+    "choose_precision",
     "evaluate",
     "export_classifier",
     "extract_features",

@@ -36,6 +36,15 @@ class DirectEngine(Engine, Protocol):
         """Features of one batch of at most `batch_size` images, at once. Any number of threads may call it."""
 
 
+def has_bf16(device: Device = "auto") -> bool:
+    """Whether bf16 can be asked for on 'cpu' or 'gpu', or on whichever JAX finds."""
+    if device != "cpu" and has_accelerator():
+        return True
+    from topwork.backbones.openvino_engine import processor_has_bf16
+
+    return processor_has_bf16()
+
+
 def open_engine(backbone: Backbone, device: Device = "auto") -> DirectEngine:
     """An engine for `backbone` on 'cpu' or 'gpu', or on whichever JAX finds.
 

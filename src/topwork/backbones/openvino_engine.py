@@ -25,6 +25,11 @@ _PIXELS_AT_A_TIME = 65_536
 """Of a batch: more gains nothing on a processor (64-pixel images: 16 at a time; 224: one), fewer wastes calls."""
 
 
+def processor_has_bf16() -> bool:
+    """Whether OpenVINO can compute in bf16 here."""
+    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 class OpenVINOEngine:
     """A backbone compiled by OpenVINO, run by asynchronous requests. See `Engine` for the contract."""
 
@@ -32,8 +37,11 @@ class OpenVINOEngine:
         graph = backbone.graph()
         ov = import_openvino()
         core = ov.Core()
-        if backbone.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise OptionError("This processor has no bf16 arithmetic. Use --precision f32.")
+        if backbone.precision == "bf16" and not processor_has_bf16():
+            raise OptionError(
+                "This processor has no bf16 arithmetic, in which the backbone is to compute. Train with --precision "
+                "f32, or use a machine that has bf16."
+            )
         model = core.read_model(graph)
         self.batch_size = self._fix_batch(model, backbone.size)
         self._compiled = core.compile_model(

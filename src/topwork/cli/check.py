@@ -19,6 +19,7 @@ from topwork.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from topwork.backbones.engines import Device
     from topwork.checks.check import DataCheck
 
 EPILOG = """\b
@@ -40,7 +41,7 @@ SHOWN = 5
 @data_options
 @device_option
 @output_options
-def check(source: str, out: Path | None, device: str, quiet: bool, as_json: bool, **options: Any) -> None:
+def check(source: str, out: Path | None, device: Device, quiet: bool, as_json: bool, **options: Any) -> None:
     """Look for what may be wrong with the images in SOURCE: copies, wrong labels, strange and unreadable images.
 
     SOURCE is what `topwork train` takes. Nothing is changed: you decide about each finding.
@@ -48,8 +49,8 @@ def check(source: str, out: Path | None, device: str, quiet: bool, as_json: bool
     from topwork.checks.check import check_dataset
 
     reporter = reporter_for(quiet)
-    dataset, backbone = load_dataset_and_backbone(source, options, reporter)
-    found = check_dataset(dataset, backbone, device=device, reporter=reporter)  # type: ignore[arg-type]
+    dataset, backbone = load_dataset_and_backbone(source, options, reporter, device=device)
+    found = check_dataset(dataset, backbone, device=device, reporter=reporter)
     if out is not None:
         from topwork.files import write_text
 

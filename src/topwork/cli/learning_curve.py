@@ -18,6 +18,7 @@ from topwork.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from topwork.backbones.engines import Device
     from topwork.evaluation.learning_curve import LearningCurve
 
 EPILOG = """\b
@@ -37,7 +38,7 @@ Examples:
 @device_option
 @output_options
 def learning_curve(
-    source: str, draws: int, seed: int, out: Path | None, device: str, quiet: bool, as_json: bool, **options: Any
+    source: str, draws: int, seed: int, out: Path | None, device: Device, quiet: bool, as_json: bool, **options: Any
 ) -> None:
     """Measure accuracy with ever more of the images in SOURCE, and say what twice and four times as many would give.
 
@@ -46,13 +47,13 @@ def learning_curve(
     from topwork.evaluation.learning_curve import learning_curve_of
 
     reporter = reporter_for(quiet)
-    dataset, backbone = load_dataset_and_backbone(source, options, reporter)
+    dataset, backbone = load_dataset_and_backbone(source, options, reporter, device=device)
     curve = learning_curve_of(
         dataset,
         backbone,
         n_draws=draws,
         seed=seed,
-        device=device,  # type: ignore[arg-type]
+        device=device,
         reporter=reporter,
     )
     if out is not None:

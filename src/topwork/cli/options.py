@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from topwork.backbones.backbone import Backbone
+    from topwork.backbones.engines import Device
     from topwork.data.dataset import ImageDataset
     from topwork.progress import Reporter
 
@@ -72,10 +73,10 @@ def backbone_options(function: Function) -> Function:
         ),
         click.option(
             "--precision",
-            type=click.Choice(["f32", "bf16"]),
+            type=click.Choice(["f32", "bf16", "auto"]),
             default="f32",
             show_default=True,
-            help="Of its arithmetic; bf16 is for processors that have it.",
+            help="Of its arithmetic; auto takes bf16, twice as fast, where a sample of the images shows it harmless.",
         ),
         click.option("--offline", is_flag=True, help="Never use the network."),
     )
@@ -85,7 +86,7 @@ def backbone_options(function: Function) -> Function:
 
 
 def load_dataset_and_backbone(
-    source: str, options: dict[str, Any], reporter: Reporter, *, seed: int = 0
+    source: str, options: dict[str, Any], reporter: Reporter, *, device: Device, seed: int = 0
 ) -> tuple[ImageDataset, Backbone]:
     """The images in `source` by `data_options`, and the backbone by `backbone_options`; tells `reporter` which."""
     from topwork.backbones.backbone import load_backbone
@@ -97,7 +98,7 @@ def load_dataset_and_backbone(
         weights=options["weights"],
         size=options["size"],
         pooling=options["pooling"],
-        precision=options["precision"],
+        precision="f32" if options["precision"] == "auto" else options["precision"],
         seed=seed,
         offline=options["offline"],
         reporter=reporter,
@@ -105,6 +106,10 @@ def load_dataset_and_backbone(
     reporter.note(
         f"Backbone {backbone.name}, {backbone.size}×{backbone.size} pixels, weights {backbone.weights.origin}"
     )
+    if options["precision"] == "auto":
+        from topwork.features.precision import choose_precision
+
+        backbone = choose_precision(dataset, backbone, device=device, reporter=reporter)
     return dataset, backbone
 
 

@@ -98,7 +98,9 @@ def train(source: str, **options: Any) -> None:
     from topwork.runs.run import train as train_run
     from topwork.runs.trackers import TRACKERS
 
-    dataset, backbone = load_dataset_and_backbone(source, options, reporter, seed=options["seed"])
+    dataset, backbone = load_dataset_and_backbone(
+        source, options, reporter, device=options["device"], seed=options["seed"]
+    )
     finished = train_run(
         dataset.split(test=options["test_fraction"], validation=options["validation_fraction"]),
         backbone,
