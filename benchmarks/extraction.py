@@ -5,14 +5,18 @@
 JPEGs of 500 × 375 pixels, drawn once. For each network, one after another in the same run: Topwork's extraction; bare
 OpenVINO on the same graph with tensors already in memory (its own `benchmark_app`: the engine's limit here); the same
 network by Keras `predict` on three backends and by ONNX Runtime (rivals.py says how to make their environment). Then
-counted FLOPs times images a second, over what a large matrix product reaches on this machine.
+counted FLOPs times images a second, over what a large matrix product reaches on this machine. A second table has
+Topwork and the bare engine in bf16 (where the processor has it), and the bare engine in int8 (with topwork[int8]).
 "Share of both together" is of the limit that decoding and the bare engine set on the same cores. Expected: 0.92 of
 the bare engine for the heavy networks (the aim is 0.95); light ones are bound by decoding.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import io
+import logging
 import os
 import re
 import shutil
@@ -21,6 +25,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +35,7 @@ import topwork as tw
 from common import quick_and_rivals, rival, show
 from topwork.backbones.engines import open_engine
 from topwork.data.decoding import read_square
+from topwork.export.graph import fold_normalisations
 from topwork.openvino_door import import_openvino
 
 NETWORKS = (("densenet121", 224), ("resnet50", 224), ("mobilenet_v2", 224), ("starter", 64))
@@ -44,14 +50,18 @@ def main() -> None:
     rivals = "Keras on TensorFlow, images/s | on JAX | on PyTorch | ONNX Runtime"
     ours = "Topwork, images/s | bare OpenVINO | share | decoding alone | share of both together"
     print(f"\n| network | {ours} | {rivals} | GFLOP an image | of the f32 peak |\n" + "|---" * 12 + "|")
+    by_precision = []
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TOPWORK_CACHE"] = folder
         for name, size in NETWORKS:
-            row(name, size, seconds, given.rivals, peaks["f32"])
+            by_precision.append(row(name, size, seconds, given.rivals, peaks))
+    print("\n| images/s | Topwork, f32 | Topwork, bf16 | bare, f32 | bare, bf16 | bare, int8 |\n" + "|---" * 6 + "|")
+    for cells in by_precision:
+        print("| " + " | ".join(cells) + " |")
 
 
-def row(name: str, size: int, seconds: float, rivals: str | None, peak_f32: float | None) -> None:
-    """Measure one network and print its row."""
+def row(name: str, size: int, seconds: float, rivals: str | None, peaks: dict[str, float | None]) -> list[str]:
+    """Measure one network and print its row; returns that of the table by precision."""
     backbone = tw.load_backbone(name, weights=None if name == "starter" else "random", size=size)
     graph = backbone.graph()
     batch = open_engine(backbone, "cpu").batch_size
@@ -69,8 +79,13 @@ def row(name: str, size: int, seconds: float, rivals: str | None, peak_f32: floa
     both = 1 / (1 / bare + 1 / decoding)  # the same cores do both
     cells = [f"{name} at {size}", f"{ours:,.1f}", f"{bare:,.1f}", f"{ours / bare:.2f}", f"{decoding:,.0f}"]
     cells += [f"{ours / both:.2f}", *map(show, others)]
-    share = "–" if peak_f32 is None else f"{100 * flops * ours / peak_f32:.0f} %"
+    share = f"{100 * flops * ours / peaks['f32']:.0f} %" if peaks["f32"] else "–"
     print("| " + " | ".join([*cells, f"{flops:.2f}", share]) + " |", flush=True)
+    rates = [ours, None, bare, None, int8_rate(backbone, images, batch, seconds / 2)]
+    if peaks["bf16"]:
+        rates[1] = extraction_rate(images, replace(backbone, precision="bf16"))
+        rates[3] = bare_rate(graph, batch, size, seconds / 2, "bf16")
+    return [f"{name} at {size}", *map(show, rates)]
 
 
 def drawn(n: int) -> tw.ImageDataset:
@@ -112,11 +127,29 @@ def decoding_rate(images: tw.ImageDataset, size: int) -> float:
     return len(some) / (time.perf_counter() - began)
 
 
-def bare_rate(graph: Path, batch: int, size: int, seconds: float) -> float:
+def int8_rate(backbone: tw.Backbone, images: tw.ImageDataset, batch: int, seconds: float) -> float | None:
+    """What bare OpenVINO reaches on the graph in int8, as `export --int8` makes it; None without topwork[int8]."""
+    if importlib.util.find_spec("nncf") is None:
+        return None
+    import nncf
+
+    ov = import_openvino()
+    model = ov.Core().read_model(backbone.graph())
+    fold_normalisations(model)
+    payloads = images.select(np.arange(32)).source.payloads(np.arange(32))
+    tensors = [read_square(payload, backbone.size, "")[None] for payload in payloads]
+    nncf.set_log_level(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
+        quantised = nncf.quantize(model, nncf.Dataset(tensors), subset_size=len(tensors))
+        ov.save_model(quantised, Path(folder) / "int8.xml")
+        return bare_rate(Path(folder) / "int8.xml", batch, backbone.size, seconds)
+
+
+def bare_rate(graph: Path, batch: int, size: int, seconds: float, precision: str = "f32") -> float:
     """What OpenVINO's own `benchmark_app` reaches on the graph."""
     program = shutil.which("benchmark_app", path=os.path.dirname(sys.executable))
     command = [program or "benchmark_app", "-m", str(graph), "-d", "CPU", "-hint", "throughput", "-t", f"{seconds:.0f}"]
-    command += ["-infer_precision", "f32", "-shape", f"[{batch},{size},{size},3]"]
+    command += ["-infer_precision", precision, "-shape", f"[{batch},{size},{size},3]"]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return float(re.search(r"Throughput:\s+([\d.]+)", output)[1])  # type: ignore[index]
 

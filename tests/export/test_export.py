@@ -234,6 +234,17 @@ def test_int8_files_compute_in_int8(tmp_path: Path) -> None:
     assert set(kinds) <= {"i8", "u8"}
 
 
+def test_a_classifier_in_bf16_is_exported_in_float32(
+    topwork: Topwork, photos_folder: Path, classifier: ImageClassifier
+) -> None:
+    replace(classifier, backbone=replace(classifier.backbone, precision="bf16")).save("quick")
+    answer = topwork("export", "quick", "--to", "openvino", "--data", photos_folder, "--out", "there")
+    assert answer.status == 0
+    assert "computes in bf16, the file in float32" in answer.err
+    facts = json.loads(Path("there/export.json").read_text())
+    assert facts["provenance"]["backbone"]["precision"] == "f32"
+
+
 def test_export_of_a_run_says_what_the_gate_saw(topwork: Topwork, photos_folder: Path) -> None:
     topwork("train", photos_folder, "--quiet")
     answer = topwork("export", "runs/photos-1", "--to", "openvino")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def export_classifier(
     """Write `classifier` as a file for other software, if it then answers `images` as Topwork does.
 
     The file takes upright uint8 RGB images `(B, H, W, 3)` and gives probabilities `(B, K)`; cutting, resizing and
-    scaling happen inside.
+    scaling happen inside. It computes in float32: a classifier in bf16 is compared as it answers in float32 too.
 
     Args:
         classifier: with a top of dense layers.
@@ -79,6 +79,8 @@ def export_classifier(
     form, folder = find_format(to, int8=int8 is not None), Path(folder)
     if holds_something_else(folder, FACTS):
         raise ExportError(f"{printable(str(folder))!r} holds something that isn't an export. Choose another folder.")
+    if classifier.backbone.precision != "f32":
+        classifier = replace(classifier, backbone=replace(classifier.backbone, precision="f32"))
     model = _Model(classifier, dense_top(classifier, "exported", ExportError), export_metadata(classifier), int8)
     payloads = tuple(as_payloads(list(images if int8 is None else int8.test)))
     expected = classifier.predict_proba(payloads)

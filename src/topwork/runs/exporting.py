@@ -63,6 +63,8 @@ def export_run(
         raise DataError(f"No test image of the run can be read in {dataset.origin!r}. Say where they are with --data.")
     n = len(images)
     reporter.note(f"Exporting to {form.name}; then {n:,} images go through the exported file and through Topwork")
+    if classifier.backbone.precision != "f32":
+        reporter.note("This classifier computes in bf16, the file in float32; so does Topwork for this comparison")
     folder = Path(out) if out is not None else path / "exports" / (form.name + ("-int8" if int8 else ""))
     return export_classifier(classifier, to, folder, images, int8=for_int8)
 
