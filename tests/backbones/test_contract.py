@@ -72,7 +72,13 @@ def run(engine: Engine, images: np.ndarray, at_a_time: int) -> np.ndarray:
     return np.concatenate([found[start] for start in sorted(found)])
 
 
-@pytest.mark.parametrize("name", list(cards()))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.large) if card.parameters > 1e8 and name not in COURSE else name
+        for name, card in cards().items()
+    ],
+)
 def test_network_keeps_the_contract(name: str, tmp_path: Path, own_cache: Path) -> None:
     card = cards()[name]
     size = card.smallest_size
