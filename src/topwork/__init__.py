@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from topwork.backbones.cards import Card, cards
     from topwork.checks.check import DataCheck, check_dataset
     from topwork.classifier.classifier import ImageClassifier
+    from topwork.classifier.precision import choose_precision
     from topwork.classifier.saving import load_classifier
     from topwork.classifier.training import fit_classifier
     from topwork.data.dataset import ImageDataset
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from topwork.export.export import Export, export_classifier
     from topwork.features.extraction import Features, extract_features
     from topwork.features.extractor import FeatureExtractor
-    from topwork.features.precision import choose_precision
     from topwork.runs.run import Run, train
     from topwork.tops.final_model import get_final_model
     from topwork.tops.linear import LinearTop
@@ -50,7 +50,7 @@ _HOMES = {
     "TopworkError": "topwork.errors",
     "cards": "topwork.backbones.cards",
     "check_dataset": "topwork.checks.check",
-    "choose_precision": "topwork.features.precision",
+    "choose_precision": "topwork.classifier.precision",
     "evaluate": "topwork.evaluation.evaluate",
     "export_classifier": "topwork.export.export",
     "extract_features": "topwork.features.extraction",

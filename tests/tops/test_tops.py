@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from topwork import memory
 from topwork.errors import DataError, OptionError, ShapeError
 from topwork.memory import Rows
-from topwork.tops.base import _standardisation
+from topwork.tops.base import standardisation
 from topwork.tops.dense_stack import DenseStack
 from topwork.tops.linear import LinearTop
 from topwork.tops.mlp import MLPTop
@@ -67,7 +67,7 @@ def test_numpy_prediction_equals_keras() -> None:
     import keras
 
     top = fitted(MLPTop((32, 16), epochs=3))
-    mean, scale = _standardisation(X[TRAIN])
+    mean, scale = standardisation(X[TRAIN])
     first = top.stack_.kernels[0] * scale[:, None], top.stack_.biases[0] + mean @ top.stack_.kernels[0]
     model = keras.Sequential(
         [keras.Input((64,)), keras.layers.Dense(32, "relu"), keras.layers.Dense(16, "relu"),
@@ -86,7 +86,7 @@ def test_linear_top_finds_the_optimum_that_scikit_learn_finds(n: int) -> None:
     features = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
     inputs = X[:n] @ features
     top.fit(inputs, Y[:n], X_val=inputs, y_val=Y[:n])
-    mean, scale = _standardisation(inputs)
+    mean, scale = standardisation(inputs)
     standard = (inputs - mean) / scale
     both = np.concatenate([standard, standard]), np.concatenate([Y[:n], Y[:n]])  # it refits on train + validation
     theirs = LogisticRegression(C=1 / (0.01 * 2 * n), tol=1e-8, max_iter=10_000).fit(*both)
@@ -101,6 +101,19 @@ def test_linear_top_finds_the_optimum_that_scikit_learn_finds(n: int) -> None:
     ours = objective(kernel, top.stack_.biases[0] + mean @ top.stack_.kernels[0])
     best = objective(theirs.coef_.T, theirs.intercept_)
     assert ours == pytest.approx(best, rel=1e-3)
+
+
+def test_features_that_hardly_vary_do_not_drown_the_others() -> None:
+    """As rounding leaves some in a network whose units are mostly off."""
+    noise = 1 + 1e-5 * np.random.default_rng(0).normal(size=(len(X), 60))
+    noisy = np.hstack([X, noise]).astype(np.float32)
+    few = slice(0, 100)
+    plain, drowned = LinearTop(), LinearTop()
+    for top, inputs in ((plain, X), (drowned, noisy)):
+        top.fit(inputs[few], Y[few], X_val=inputs[VALIDATION], y_val=Y[VALIDATION])
+    assert drowned.score(noisy[TEST], Y[TEST]) > plain.score(X[TEST], Y[TEST]) - 0.005
+    _, scale = standardisation(np.zeros((5, 3), np.float32))
+    assert scale.tolist() == [1, 1, 1]
 
 
 def test_l2_is_chosen_on_validation() -> None:

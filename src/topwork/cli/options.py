@@ -107,7 +107,7 @@ def load_dataset_and_backbone(
         f"Backbone {backbone.name}, {backbone.size}×{backbone.size} pixels, weights {backbone.weights.origin}"
     )
     if options["precision"] == "auto":
-        from topwork.features.precision import choose_precision
+        from topwork.classifier.precision import choose_precision
 
         backbone = choose_precision(dataset, backbone, device=device, reporter=reporter)
     return dataset, backbone

@@ -27,6 +27,8 @@ OnRow: TypeAlias = Callable[[Row], None]
 """Hears each row of the history as training goes."""
 
 HELD_OUT = 0.1
+LEAST_SPREAD = 0.01
+"""Of the median feature's standard deviation: no feature is divided by less."""
 _PRECISIONS = (np.float32, np.float64)
 """What features are taken as they are in."""
 
@@ -117,7 +119,7 @@ class DenseTop(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             )
         self.history_ = []
         parts = self._with_validation(X, codes, X_val, y_val)
-        mean, scale = _standardisation(parts[0][0])
+        mean, scale = standardisation(parts[0][0])
         standard = _standardised([features for features, _ in parts], mean, scale)
         labels = np.concatenate([labels for _, labels in parts])
         train = slice(0, len(parts[0][1]))
@@ -178,8 +180,11 @@ class DenseTop(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         return record
 
 
-def _standardisation(X: FloatArray | Rows) -> tuple[FloatArray, FloatArray]:
-    """Mean and standard deviation of each feature, float32; a constant feature has the deviation 1.
+def standardisation(X: FloatArray | Rows) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation of each of D features, each `(D,)` float32; of `(N, D)`.
+
+    The deviation is at least `LEAST_SPREAD` of the median feature's. What varies less, varies mostly by rounding, and
+    divided by its own deviation would drown what the others say. Where nothing varies it is 1.
 
     Block by block (Chan, Golub, LeVeque 1983, doi 10.1080/00031305.1983.10483115).
     """
@@ -193,7 +198,8 @@ def _standardisation(X: FloatArray | Rows) -> tuple[FloatArray, FloatArray]:
         mean += share * (block_mean - mean)
         n += len(block)
     scale = np.sqrt(squares / n)
-    scale[scale <= 1e-7 * np.maximum(np.abs(mean), 1e-30)] = 1.0
+    varies = scale > 1e-7 * np.maximum(np.abs(mean), 1e-30)
+    scale = np.maximum(scale, LEAST_SPREAD * np.median(scale[varies])) if np.any(varies) else np.ones_like(scale)
     return mean.astype(np.float32), scale.astype(np.float32)
 
 

@@ -12,6 +12,7 @@ from topwork.data.dataset import ImageDataset
 from topwork.errors import TooManyBadImagesError
 from topwork.features.extraction import extract_features
 from topwork.progress import Reporter
+from topwork.tops.base import standardisation
 from topwork.types import FloatArray
 
 SAMPLE = 256
@@ -64,11 +65,13 @@ def choose_precision(
 
 
 def agreement(exact: FloatArray, other: FloatArray) -> float:
-    """How near two ways of computing the same `(n, D)` features are: 1 where they only differ by a scale.
+    """How near two ways of computing the same `(n, D)` features are, for a top; 1 where they are the same.
 
-    The cosine between the two rows of each image, less the mean row of `exact`; of these cosines the 1st percentile.
-    Without the mean they flatter: most of what all features have in common is that mean.
+    The cosine between the two rows of each image, standardised by `exact`, as tops do it; of these cosines the 1st
+    percentile. Plain cosines flatter: most of what all features have in common is their mean, and a feature that
+    hardly varies may vary by rounding alone.
     """
-    a, b = (np.asarray(values, np.float64) - exact.mean(axis=0, dtype=np.float64) for values in (exact, other))
+    mean, scale = standardisation(exact)
+    a, b = ((np.asarray(values, np.float64) - mean) / scale for values in (exact, other))
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return float(np.percentile((a * b).sum(axis=1) / np.maximum(norms, np.finfo(float).tiny), 1))
