@@ -28,7 +28,7 @@ OnRow: TypeAlias = Callable[[Row], None]
 
 HELD_OUT = 0.1
 LEAST_SPREAD = 0.01
-"""Of the median feature's standard deviation: no feature is divided by less."""
+"""No feature is divided by less than this part of the features' spread as a whole (the root mean square)."""
 _PRECISIONS = (np.float32, np.float64)
 """What features are taken as they are in."""
 
@@ -183,8 +183,8 @@ class DenseTop(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
 def standardisation(X: FloatArray | Rows) -> tuple[FloatArray, FloatArray]:
     """Mean and standard deviation of each of D features, each `(D,)` float32; of `(N, D)`.
 
-    The deviation is at least `LEAST_SPREAD` of the median feature's. What varies less, varies mostly by rounding, and
-    divided by its own deviation would drown what the others say. Where nothing varies it is 1.
+    The deviation is at least `LEAST_SPREAD` of the root mean square of all. What varies less varies mostly by
+    rounding, and divided by its own deviation would drown what the others say. Where nothing varies it is 1.
 
     Block by block (Chan, Golub, LeVeque 1983, doi 10.1080/00031305.1983.10483115).
     """
@@ -198,8 +198,9 @@ def standardisation(X: FloatArray | Rows) -> tuple[FloatArray, FloatArray]:
         mean += share * (block_mean - mean)
         n += len(block)
     scale = np.sqrt(squares / n)
-    varies = scale > 1e-7 * np.maximum(np.abs(mean), 1e-30)
-    scale = np.maximum(scale, LEAST_SPREAD * np.median(scale[varies])) if np.any(varies) else np.ones_like(scale)
+    scale[scale <= 1e-7 * np.maximum(np.abs(mean), 1e-30)] = 0.0
+    least = LEAST_SPREAD * np.sqrt(np.mean(scale**2))
+    scale = np.maximum(scale, least) if least > 0 else np.ones_like(scale)
     return mean.astype(np.float32), scale.astype(np.float32)
 
 
