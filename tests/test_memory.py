@@ -11,7 +11,7 @@ import pytest
 
 from topwork import memory
 from topwork.errors import StorageError
-from topwork.memory import Rows, available_memory, blocks, new_array
+from topwork.memory import Rows, Stacked, available_memory, blocks, new_array
 
 
 def test_rows_are_those_of_the_array() -> None:
@@ -21,6 +21,14 @@ def test_rows_are_those_of_the_array() -> None:
     assert rows.shape == (4, 3)
     assert np.array_equal(rows[1:3], values[[3, 40]])
     assert np.array_equal(rows[np.array([3, 0])], values[[41, 7]])
+
+
+def test_stacked_arrays_are_as_one() -> None:
+    whole = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    stacked, chosen = Stacked([whole[:4], whole[4:4], whole[4:]]), np.array([8, 0, 4, 3, 0])
+    assert stacked.shape == (9, 3)
+    assert np.array_equal(stacked[chosen], whole[chosen])
+    assert np.array_equal(Rows(stacked, chosen)[1:4], whole[[0, 4, 3]])
 
 
 @pytest.mark.parametrize("shape", [(10, 3), (9, 3), (1, 100), (0, 3)])

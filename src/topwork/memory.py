@@ -1,4 +1,4 @@
-"""Large arrays: rows of one that are not copied, and room for new ones, in memory or else in a file."""
+"""Large arrays: rows of some that are not copied, and room for new ones, in memory or else in a file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,31 @@ _GROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, eq=False)
+class Stacked:
+    """Arrays one below another, as if they were one `(M, D)`, and not copied into one.
+
+    Attributes:
+        parts: each `(m, D)` float32.
+    """
+
+    parts: Sequence[FloatArray]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """`(M, D)`."""
+        return sum(map(len, self.parts)), self.parts[0].shape[1]
+
+    def __getitem__(self, rows: IntArray) -> FloatArray:
+        result = np.empty((len(rows), self.shape[1]), np.float32)
+        start = 0
+        for part in self.parts:
+            inside = (rows >= start) & (rows < start + len(part))
+            result[inside] = part[rows[inside] - start]
+            start += len(part)
+        return result
+
+
+@dataclass(frozen=True, eq=False)
 class Rows:
     """Some rows of an array, copied only when they are asked for, and only those.
 
@@ -37,7 +62,7 @@ class Rows:
         rows: `(N,)`, which of them.
     """
 
-    values: FloatArray
+    values: FloatArray | Stacked
     rows: IntArray
 
     @property
