@@ -13,9 +13,11 @@ from sklearn.pipeline import make_pipeline
 import topwork as tw
 from helpers import make_photo, make_photos
 from topwork.backbones.backbone import Backbone
+from topwork.data.decoding import read_square
 from topwork.errors import BadImageError, TooManyBadImagesError
 from topwork.features.extraction import feature_facts
 from topwork.files import fingerprint
+from topwork.progress import Task
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +82,42 @@ def test_every_fact_is_in_the_key(starter: Backbone, change: dict[str, object]) 
         change = {"card": replace(starter.card, preprocessing=other)}
     changed = replace(starter, **change)  # type: ignore[arg-type]
     assert fingerprint(feature_facts(changed)) != fingerprint(feature_facts(starter))
+
+
+def test_flipped_views_are_those_of_mirror_images(photos: Path, starter: Backbone, own_cache: Path) -> None:
+    dataset = tw.ImageDataset.from_directory(photos)
+    squares = [read_square(Path(dataset.source.paths[row]), starter.size, "") for row in dataset.rows]
+    mirrored = tw.ImageDataset.from_arrays(np.stack(squares)[:, :, ::-1], dataset.labels)
+    flipped = tw.extract_features(dataset, starter, flip=True).values
+    expected = tw.extract_features(mirrored, starter).values
+    assert np.allclose(flipped, expected, rtol=0, atol=1e-5 * np.abs(expected).max())  # float32, other order of sums
+    assert np.abs(flipped - tw.extract_features(dataset, starter).values).max() > 0.01
+
+
+def test_flipped_views_are_kept_beside_the_plain_ones(photos: Path, starter: Backbone, own_cache: Path) -> None:
+    dataset = tw.ImageDataset.from_directory(photos)
+    plain = tw.extract_features(dataset, starter)
+    flipped = tw.extract_features(dataset, starter, flip=True)
+    assert flipped.n_extracted == plain.n_extracted == 36
+    assert flipped.fingerprint == fingerprint(feature_facts(starter, flip=True)) != plain.fingerprint
+    for flip, first in ((False, plain), (True, flipped)):
+        again = tw.extract_features(dataset, starter, flip=flip)
+        assert again.n_extracted == 0
+        assert np.array_equal(again.values, first.values)
+
+
+def test_stopped_midway_flipped_views_go_on_there(
+    photos: Path, starter: Backbone, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(task: Task, n: int = 1) -> None:
+        raise KeyboardInterrupt
+
+    dataset = tw.ImageDataset.from_directory(photos)
+    assert len(dataset.digests) == 36
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Task, "advance", stop)  # after the first batch
+        tw.extract_features(dataset, starter, flip=True)
+    assert 0 < tw.extract_features(dataset, starter, flip=True).n_extracted < 36
 
 
 def test_starter_golden_vector(starter: Backbone, own_cache: Path) -> None:

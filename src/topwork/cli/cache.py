@@ -50,11 +50,13 @@ def cache(prune: bool, backbone: str | None, older_than: float | None) -> None:
 
 
 def _as_text(summaries: list[ShelfSummary]) -> str:
-    lines = [f"{'backbone':<20} {'weights':<9} {'size':>4}  {'pooling':<8} {'images':>10} {'MB':>9}  last used"]
+    lines = [
+        f"{'backbone':<20} {'weights':<9} {'size':>4}  {'pooling':<8} {'view':<9} {'images':>10} {'MB':>9}  last used"
+    ]
     for summary in summaries:
         facts, day = summary.facts, time.strftime("%Y-%m-%d %H:%M", time.localtime(summary.last_used))
         lines.append(
             f"{facts['backbone']:<20} {facts['weights'][:8]:<9} {facts['size']:>4}  {facts['pooling']:<8} "
-            f"{summary.n_images:>10,} {summary.n_bytes / 1e6:>9,.1f}  {day}"
+            f"{facts['view']:<9} {summary.n_images:>10,} {summary.n_bytes / 1e6:>9,.1f}  {day}"
         )
     return "\n".join([*lines, ""])

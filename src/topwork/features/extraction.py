@@ -48,6 +48,7 @@ def extract_features(
     dataset: ImageDataset,
     backbone: Backbone,
     *,
+    flip: bool = False,
     on_bad_image: OnBadImage = "skip",
     device: Device = "auto",
     reporter: Reporter | None = None,
@@ -61,6 +62,7 @@ def extract_features(
     Args:
         dataset: the images.
         backbone: as from `load_backbone`.
+        flip: of the images' mirror images, left and right exchanged; kept beside the plain ones.
         on_bad_image: 'skip' images that can't be read, and list them; or 'stop' at the first.
         device: 'cpu', 'gpu', or 'auto' for an accelerator where JAX sees one.
         reporter: hears how far it is.
@@ -72,7 +74,13 @@ def extract_features(
     """
     if on_bad_image not in get_args(OnBadImage):
         raise OptionError(f"Expected on_bad_image to be 'skip' or 'stop', got {on_bad_image!r}.")
-    view = _View("Extracting features", feature_facts(backbone), backbone.size, lambda: open_engine(backbone, device))
+    title = "Extracting features of flipped views" if flip else "Extracting features"
+
+    def engine() -> Engine:
+        plain = open_engine(backbone, device)
+        return _FlippingEngine(plain) if flip else plain
+
+    view = _View(title, feature_facts(backbone, flip=flip), backbone.size, engine)
     return _extract(dataset, view, on_bad_image, reporter or Reporter())
 
 
@@ -117,6 +125,17 @@ class _ThumbnailEngine:
             yield tag, batch.reshape(len(batch), -1).astype(np.float32)
 
 
+class _FlippingEngine:
+    """An engine that sees mirror images, left and right exchanged."""
+
+    def __init__(self, plain: Engine) -> None:
+        self._plain = plain
+        self.n_features, self.batch_size = plain.n_features, plain.batch_size
+
+    def run(self, batches: Iterable[tuple[Tag, ImageArray]]) -> Iterator[tuple[Tag, FloatArray]]:
+        return self._plain.run((tag, np.ascontiguousarray(batch[:, :, ::-1])) for tag, batch in batches)
+
+
 def _extract(dataset: ImageDataset, view: _View, on_bad_image: OnBadImage, reporter: Reporter) -> Features:
     facts = view.facts
     digests = dataset.read_digests(reporter)
@@ -146,9 +165,9 @@ def _extract(dataset: ImageDataset, view: _View, on_bad_image: OnBadImage, repor
     return Features(shelf.read(places[indices]), indices, bad, fingerprint(facts), n_extracted)
 
 
-def feature_facts(backbone: Backbone) -> dict[str, Any]:
+def feature_facts(backbone: Backbone, *, flip: bool = False) -> dict[str, Any]:
     """All that a feature depends on, but for the image's bytes."""
-    return {**backbone.facts(), "view": "plain", "decoding": DECODING_VERSION}
+    return {**backbone.facts(), "view": "flipped" if flip else "plain", "decoding": DECODING_VERSION}
 
 
 @dataclass
