@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
 import topwork as tw
@@ -22,6 +23,8 @@ from topwork import memory
 from topwork.classifier.predictions import join_predictions
 from topwork.data.sources import EncodedImage, FileImages
 from topwork.errors import BadImageError, OptionError, SavedFileError, ShapeError
+from topwork.features.extraction import feature_facts
+from topwork.features.store import open_shelf
 from topwork.progress import Reporter
 
 
@@ -111,10 +114,11 @@ def test_saved_it_answers_the_same_in_a_new_process_with_an_empty_cache(
     assert np.allclose(json.loads(done.stdout), classifier.predict_proba([path]), rtol=0, atol=1e-6)
 
 
-def test_same_inputs_and_seed_give_the_same_file(dataset: tw.ImageDataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("flip", [False, True])
+def test_same_inputs_and_seed_give_the_same_file(dataset: tw.ImageDataset, tmp_path: Path, flip: bool) -> None:
     for name in ("one", "two"):
         top = tw.MLPTop(class_layers=[8], epochs=3)
-        tw.fit_classifier(dataset, top=top, seed=3, verbose=False).save(tmp_path / name)
+        tw.fit_classifier(dataset, top=top, flip=flip, seed=3, verbose=False).save(tmp_path / name)
     for file in sorted((tmp_path / "one").iterdir()):
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
 
@@ -156,6 +160,50 @@ def test_test_images_are_never_fitted_on() -> None:
     assert classifier.training.n_train == len(dataset.train)
     assert tw.evaluate(classifier, dataset.train).accuracy.value > 0.95
     assert tw.evaluate(classifier, dataset.test).accuracy.value < 0.85
+
+
+def test_training_images_alone_are_flipped_and_cost_their_share(dataset: tw.ImageDataset, own_cache: Path) -> None:
+    plain = tw.fit_classifier(dataset, seed=0, verbose=False).training
+    classifier = tw.fit_classifier(dataset, flip=True, seed=0, verbose=False)
+    flipped = classifier.training
+    assert plain is not None
+    assert flipped is not None
+    n_train = len(dataset.train)
+    assert (plain.n_extracted, plain.n_flipped) == (len(dataset), 0)
+    assert (flipped.n_extracted, flipped.n_flipped) == (n_train, n_train)
+    shelf = open_shelf(feature_facts(classifier.backbone, flip=True))
+    assert shelf is not None
+    assert set(dataset.digests[shelf.find(dataset.digests) >= 0]) == set(dataset.train.digests)
+    assert (flipped.n_train, flipped.n_validation) == (plain.n_train, plain.n_validation)
+    assert flipped.features.fingerprint == plain.features.fingerprint
+    assert classifier.record["n_flipped"] == n_train
+    again = tw.fit_classifier(dataset, flip=True, top=tw.MLPTop(epochs=2), verbose=False).training
+    assert again is not None
+    assert again.n_extracted == 0
+
+
+def test_the_top_is_fitted_on_both_views_of_training_images(dataset: tw.ImageDataset) -> None:
+    classifier = tw.fit_classifier(dataset, flip=True, top=tw.LinearTop(class_weight="balanced"), verbose=False)
+    views = [tw.extract_features(dataset.train, classifier.backbone, flip=flip).values for flip in (False, True)]
+    X_val = tw.extract_features(dataset.validation, classifier.backbone).values
+    labels = np.tile(dataset.train.labels, 2)
+    top = tw.LinearTop(class_weight="balanced")
+    top.fit(np.concatenate(views), labels, X_val=X_val, y_val=dataset.validation.labels)
+    assert classifier.training is not None
+    assert np.array_equal(classifier.training.top.stack_.kernels[0], top.stack_.kernels[0])
+    neighbour = tw.fit_classifier(dataset, flip=True, top=KNeighborsClassifier(1), verbose=False)
+    assert neighbour.training is not None
+    assert neighbour.training.top.n_samples_fit_ == 2 * len(dataset.train) + len(dataset.validation)
+
+
+def test_unreadable_images_are_not_flipped(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", n=20)
+    for name in ("a", "b", "c", "d"):
+        (photos / "ash" / f"{name}.png").write_bytes(name.encode())
+    training = tw.fit_classifier(tw.ImageDataset.from_directory(photos), flip=True, verbose=False).training
+    assert training is not None
+    assert len(training.bad) == 4
+    assert training.n_flipped == training.n_train
 
 
 def test_a_top_without_probabilities_is_refused(dataset: tw.ImageDataset) -> None:
@@ -235,17 +283,18 @@ def test_a_class_without_readable_images_is_named(tmp_path: Path) -> None:
         tw.fit_classifier(tw.ImageDataset.from_directory(folder), verbose=False)
 
 
+@pytest.mark.parametrize("flip", [False, True])
 def test_past_memory_it_warns_and_learns_the_same(
-    dataset: tw.ImageDataset, photos: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: tw.ImageDataset, photos: Path, monkeypatch: pytest.MonkeyPatch, flip: bool
 ) -> None:
     class Listener(Reporter):
         def warning(self, text: str) -> None:
             heard.append(text)
 
     heard: list[str] = []
-    expected = tw.fit_classifier(dataset, reporter=Listener()).predict_proba([photos / "ash" / "0.png"])
+    expected = tw.fit_classifier(dataset, flip=flip, reporter=Listener()).predict_proba([photos / "ash" / "0.png"])
     assert heard == []
     monkeypatch.setattr(memory, "available_memory", lambda: 0)
-    found = tw.fit_classifier(dataset, reporter=Listener()).predict_proba([photos / "ash" / "0.png"])
+    found = tw.fit_classifier(dataset, flip=flip, reporter=Listener()).predict_proba([photos / "ash" / "0.png"])
     assert np.array_equal(found, expected)
     assert "it works from a file in" in heard[0]

@@ -112,6 +112,21 @@ def test_second_run_extracts_nothing_and_takes_the_next_number(topwork: Topwork,
     assert second["run"] == "runs/photos-2"
 
 
+def test_flipped_views_are_counted_as_what_they_are(topwork: Topwork, photos: Path, own_cache: Path) -> None:
+    plain = json.loads(topwork("train", photos, "--json").out)
+    flipped = json.loads(topwork("train", photos, "--flip", "--json").out)
+    assert flipped["n_extracted"] == flipped["n_flipped"] == flipped["n_train"] == plain["n_train"]
+    n_train = plain["n_train"]
+    said = topwork("train", photos, "--flip").out
+    assert f"and {n_train} others (each seen flipped too)" in said
+    assert "Features of 0 views computed" in said
+    assert f"{36 + n_train} were kept from before" in said
+    folder = Path("runs/photos-3")
+    assert json.loads((folder / "run.json").read_text())["n_flipped"] == n_train
+    assert f"Images: {n_train} for training (each seen flipped too)" in (folder / "README.md").read_text()
+    assert {"plain", "flipped"} <= set(topwork("cache").out.split())
+
+
 def test_quiet_says_nothing_but_the_result(topwork: Topwork, tmp_path: Path) -> None:
     answer = topwork("train", make_photos(tmp_path / "many", n=50), "--quiet")
     assert answer.err == ""

@@ -20,7 +20,7 @@ from topwork.errors import DataError, OptionError
 from topwork.features.extraction import Features, extract_features
 from topwork.features.pipeline import BadImage
 from topwork.files import cache_dir
-from topwork.memory import Rows, available_memory, fits, gigabytes
+from topwork.memory import Rows, Stacked, available_memory, fits, gigabytes
 from topwork.progress import Reporter, Row, console_reporter
 from topwork.tops.base import DenseTop
 from topwork.tops.calibration import fit_temperature
@@ -36,11 +36,13 @@ class Training:
 
     Attributes:
         dataset: all its images, with their sides.
-        features: of all of them.
+        features: of all of them, as they are.
         top: the fitted scikit-learn classifier.
         history: a row an epoch (or an L2 value); empty for tops that keep none.
         best: the row of `history` whose weights were kept, counted from 0; None where there is no history.
         n_train: images the top was fitted on.
+        n_flipped: how many of these it saw flipped too; 0 without `flip`.
+        n_extracted: how many views, plain and flipped, the backbone was run for now; the rest came from the store.
         n_validation: images that stopped it, or chose its L2.
         temperature: what its logits were divided by, to fit the validation images; None for tops without logits.
         validation_probabilities: `(n_validation, K)`, calibrated, by the top before it learned from these images too;
@@ -56,6 +58,8 @@ class Training:
     history: tuple[Row, ...]
     best: int | None
     n_train: int
+    n_flipped: int
+    n_extracted: int
     n_validation: int
     temperature: float | None
     validation_probabilities: FloatArray | None
@@ -69,6 +73,7 @@ def fit_classifier(
     backbone: str | Backbone = STARTER,
     *,
     top: ClassifierMixin | None = None,
+    flip: bool = False,
     seed: int | None = None,
     on_bad_image: OnBadImage = "skip",
     device: Device = "auto",
@@ -85,6 +90,10 @@ def fit_classifier(
             `load_backbone`.
         top: any scikit-learn classifier with `predict_proba`; None means `LinearTop()`. It is cloned, not changed.
             One that isn't ours has no use for validation, and is fitted on training and validation together.
+        flip: fit the top on the training images' mirror images (left and right exchanged) too; not where sides matter,
+            as in text. Their features are computed once and kept, as the plain ones are. Validation images keep their
+            one plain view: where a top is fitted on them in the end too, as `LinearTop` is, one of them counts half as
+            much as an image for training.
         seed: given to the top (as `seed` or `random_state`); None leaves the top's own.
         on_bad_image: 'skip' images that can't be read, and list them; or 'stop' at the first.
         device: where the backbone runs: 'cpu', 'gpu', or 'auto'.
@@ -108,17 +117,25 @@ def fit_classifier(
     dataset = dataset.with_sides
     began = time.perf_counter()
     features = extract_features(dataset, backbone, on_bad_image=on_bad_image, device=device, reporter=reporter)
+    on, flipped = _rows_by_side(dataset, features), None
+    if flip:
+        train = dataset.select(features.indices[on[TRAIN]])
+        flipped = extract_features(
+            train, backbone, flip=True, on_bad_image=on_bad_image, device=device, reporter=reporter
+        )
     seconds_features, began = time.perf_counter() - began, time.perf_counter()
-    fitted, sides = _fit_top(top, dataset, features, reporter)
-    finished, novelty, temperature = _finish_top(fitted, dataset, features, sides, seed or 0)
+    fitted = _fit_top(top, dataset, features, flipped, on, reporter)
+    finished, novelty, temperature = _finish_top(fitted, dataset, features, on, seed or 0)
     training = Training(
         dataset=dataset,
         features=features,
         top=fitted,
         history=tuple(getattr(fitted, "history_", ())),
         best=_best_row(fitted),
-        n_train=len(sides[TRAIN]),
-        n_validation=len(sides[VALIDATION]),
+        n_train=len(on[TRAIN]),
+        n_flipped=len(flipped.values) if flipped else 0,
+        n_extracted=features.n_extracted + (flipped.n_extracted if flipped else 0),
+        n_validation=len(on[VALIDATION]),
         temperature=temperature,
         validation_probabilities=None if temperature is None else softmax(fitted.val_logits_ / temperature),
         bad=features.bad,
@@ -163,24 +180,37 @@ def _warn_of_width(backbone: Backbone, n_images: int, reporter: Reporter) -> Non
         )
 
 
-def _fit_top(
-    top: Any, dataset: ImageDataset, features: Features, reporter: Reporter
-) -> tuple[Any, dict[str, IntArray]]:
-    """The fitted top, and which rows of the features are on which side."""
+def _rows_by_side(dataset: ImageDataset, features: Features) -> dict[str, IntArray]:
+    """Which rows of the features are on which side; each class must have some to train on."""
     if dataset.sides is None:
         raise DataError("This dataset has no split.")
-    sides, labels = dataset.sides[features.indices], dataset.labels[features.indices]
+    sides = dataset.sides[features.indices]
     on: dict[str, IntArray] = {side: np.flatnonzero(sides == side) for side in (TRAIN, VALIDATION, TEST)}
-    _require_every_class(labels[on[TRAIN]], dataset.class_names)
-    if not isinstance(top, DenseTop):
-        both = np.concatenate([on[TRAIN], on[VALIDATION]])
-        return top.fit(features.values[both], labels[both]), on
-    if len(on[VALIDATION]) == 0:
-        raise DataError("No readable image is left for validation. Add images, or give the split yourself.")
+    _require_every_class(dataset.labels[features.indices[on[TRAIN]]], dataset.class_names)
+    return on
+
+
+def _fit_top(
+    top: Any,
+    dataset: ImageDataset,
+    features: Features,
+    flipped: Features | None,
+    on: dict[str, IntArray],
+    reporter: Reporter,
+) -> Any:
+    """The fitted top; `flipped` are the features of the training images in `features`, seen flipped."""
+    labels = dataset.labels[features.indices]
     X, X_val = _features_on(features, on)
-    _warn_of_memory(len(X) + len(X_val), X.shape[1], reporter)
     y, y_val = labels[on[TRAIN]], labels[on[VALIDATION]]
-    return top.fit(X, y, X_val=X_val, y_val=y_val, on_row=reporter.row), on
+    if flipped:
+        rows = np.concatenate([X.rows, len(features.values) + np.arange(len(flipped.values))])
+        X, y = Rows(Stacked([features.values, flipped.values]), rows), np.concatenate([y, y[flipped.indices]])
+    if not isinstance(top, DenseTop):
+        return top.fit(Rows(X.values, np.concatenate([X.rows, X_val.rows]))[:], np.concatenate([y, y_val]))
+    if len(X_val) == 0:
+        raise DataError("No readable image is left for validation. Add images, or give the split yourself.")
+    _warn_of_memory(len(X) + len(X_val), X.shape[1], reporter)
+    return top.fit(X, y, X_val=X_val, y_val=y_val, on_row=reporter.row)
 
 
 def _features_on(features: Features, on: dict[str, IntArray]) -> tuple[Rows, Rows]:
@@ -240,6 +270,7 @@ def _record(training: Training, backbone: Backbone) -> dict[str, Any]:
     return {
         "data": training.dataset.origin,
         "n_train": training.n_train,
+        "n_flipped": training.n_flipped,
         "n_validation": training.n_validation,
         "top": {"kind": type(training.top).__name__, **params},
         "temperature": training.temperature,

@@ -54,6 +54,11 @@ _LAYER_OPTIONS = ("dropout", "learning_rate", "batch_size", "epochs", "patience"
 @click.option("--batch-size", type=int, help="Dense layers: images a step.  [default: 32]")
 @click.option("--epochs", type=int, help="Dense layers: at most.  [default: 100]")
 @click.option("--patience", type=int, help="Dense layers: epochs without a lower validation loss.  [default: 10]")
+@click.option(
+    "--flip",
+    is_flag=True,
+    help="Train on the training images flipped left to right too; not where sides matter, as in text.",
+)
 @click.option("--balanced", is_flag=True, help="Weigh classes by their rarity.")
 @click.option(
     "--test",
@@ -105,6 +110,7 @@ def train(source: str, **options: Any) -> None:
         dataset.split(test=options["test_fraction"], validation=options["validation_fraction"]),
         backbone,
         top=_build_top(top, options),
+        flip=options["flip"],
         seed=options["seed"],
         out=options["out"],
         on_bad_image=options["on_bad_image"],
@@ -161,13 +167,15 @@ def _as_text(run: Run) -> str:
         best = (
             f"Best epoch {row['epoch']} of {len(training.history)}" if "epoch" in row else f"L2 {row['l2']:.2g} chosen"
         )
+        flipped = " (each seen flipped too)" if training.n_flipped else ""
         trained = f"{training.n_train:,} trained on"
         if "l2" in row:
             trained = f"trained on these and {training.n_train:,} others"
-        lines.append(f"{best} on {training.n_validation:,} validation images; {trained}")
-    new, n = training.features.n_extracted, len(training.features.values)
+        lines.append(f"{best} on {training.n_validation:,} validation images; {trained}{flipped}")
+    new, n = training.n_extracted, len(training.features.values) + training.n_flipped
+    what = "views" if training.n_flipped else "images"
     lines.append(
-        f"Features of {new:,} images computed in {duration(training.seconds_features)}, {n - new:,} were kept from "
+        f"Features of {new:,} {what} computed in {duration(training.seconds_features)}, {n - new:,} were kept from "
         f"before; top trained in {duration(training.seconds_top)}"
     )
     lines += _bad_lines(run) + _check_lines(run)
@@ -207,11 +215,12 @@ def _step_up(run: Run) -> list[str]:
 
     if run.classifier.backbone.name != STARTER:
         return []
-    card, features = find_card(STEP_UP), run.training.features
+    card, training = find_card(STEP_UP), run.training
     fetches = "has its weights here" if is_here(card) else f"fetches {card.megabytes:.0f} MB once"
     cost = f"takes about {STEP_UP_TIMES} times as long for the features"
-    if features.n_extracted >= ENOUGH_TO_TIME:
-        seconds = STEP_UP_TIMES * run.training.seconds_features / features.n_extracted * len(features.values)
+    if training.n_extracted >= ENOUGH_TO_TIME:
+        n_views = len(training.features.values) + training.n_flipped
+        seconds = STEP_UP_TIMES * training.seconds_features / training.n_extracted * n_views
         cost = f"takes about {duration(seconds)} here for the features"
     return [
         f"Step up: --backbone {card.name} {fetches} and {cost};",
@@ -235,8 +244,9 @@ def _as_dict(run: Run) -> dict[str, Any]:
         "test": run.test.as_dict(),
         "best": training.history[training.best] if training.best is not None else None,
         "n_train": training.n_train,
+        "n_flipped": training.n_flipped,
         "n_validation": training.n_validation,
-        "n_extracted": training.features.n_extracted,
+        "n_extracted": training.n_extracted,
         "seconds_features": training.seconds_features,
         "seconds_top": training.seconds_top,
         "data": run.check.summary() if run.check else None,

@@ -217,6 +217,7 @@ def _run_record(classifier: ImageClassifier, training: Training, facts: RunFacts
             "top": round(training.seconds_top, 3),
             "all": round(facts.seconds, 3),
         },
-        "n_extracted": training.features.n_extracted,
+        "n_flipped": training.n_flipped,
+        "n_extracted": training.n_extracted,
         "quarantined": [{"image": image.name, "reason": image.reason} for image in training.bad],
     }

@@ -13,6 +13,7 @@ from topwork.evaluation.metrics import Evaluation
 def model_card(classifier: ImageClassifier, training: Training, test: Evaluation, command: str) -> str:
     """Markdown with a YAML head: what the classifier is, how good it is, how to use it, how it was made."""
     backbone, dataset = classifier.backbone, training.dataset
+    flipped = " (each seen flipped too)" if training.n_flipped else ""
     head = [
         "---",
         "library_name: topwork",
@@ -54,8 +55,8 @@ def model_card(classifier: ImageClassifier, training: Training, test: Evaluation
         f"- Backbone: {backbone.name}, frozen, weights {backbone.weights.origin}, input {backbone.size} pixels, "
         f"{backbone.pooling} pooling, {backbone.precision}. Licence of its weights: {backbone.card.licence}.",
         f"- Top: {json.dumps(classifier.record['top'])}",
-        f"- Images: {training.n_train:,} for training, {training.n_validation:,} for validation, {test.n:,} for "
-        f"testing; {len(training.bad):,} could not be read (`run.json` lists them).",
+        f"- Images: {training.n_train:,} for training{flipped}, {training.n_validation:,} for validation, "
+        f"{test.n:,} for testing; {len(training.bad):,} could not be read (`run.json` lists them).",
         f"- Command: `{command}`" if command else "- Made from Python.",
         "",
     ]

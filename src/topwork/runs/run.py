@@ -61,6 +61,7 @@ def train(
     backbone: str | Backbone = STARTER,
     *,
     top: Any = None,
+    flip: bool = False,
     seed: int = 0,
     out: str | Path | None = None,
     on_bad_image: OnBadImage = "skip",
@@ -74,8 +75,9 @@ def train(
 
     Args:
         dataset: labelled images; sides that it doesn't bring are decided by content.
-        backbone: see `fit_classifier`, as for top, seed, on_bad_image and device.
+        backbone: see `fit_classifier`, as for top, flip, seed, on_bad_image and device.
         top: a scikit-learn classifier; None means `LinearTop()`.
+        flip: whether the top sees the training images flipped too.
         seed: given to the top.
         out: the run folder, which must be new; None takes `runs/NAME-1`, or the next free number.
         on_bad_image: 'skip' or 'stop'.
@@ -97,7 +99,7 @@ def train(
     _require_every_side(split)
     _warn_of_few(split, reporter)
     classifier = fit_classifier(
-        split, backbone, top=top, seed=seed, on_bad_image=on_bad_image, device=device, reporter=reporter
+        split, backbone, top=top, flip=flip, seed=seed, on_bad_image=on_bad_image, device=device, reporter=reporter
     )
     training = classifier.training
     if training is None:

@@ -85,6 +85,7 @@ def _parameters(folder: Path) -> dict[str, str | float | int]:
     parameters = {
         "data": data["origin"],
         **{f"n_{side}": n for side, n in data["sides"].items()},
+        "n_flipped": record["n_flipped"],
         "backbone": backbone["backbone"],
         "weights": backbone["weights_origin"],
         **{name: backbone[name] for name in ("size", "pooling", "precision")},
