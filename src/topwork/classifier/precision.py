@@ -48,8 +48,8 @@ def choose_precision(
     if not has_bf16(device):
         reporter.note("Precision f32: there is no bf16 arithmetic here")
         return exact
-    digests, first = np.unique(dataset.read_digests(reporter), return_index=True)
-    sample = dataset.select(np.sort(first[: min(SAMPLE, len(digests))]))
+    _, first = np.unique(dataset.read_digests(reporter), return_index=True)  # ascending
+    sample = dataset.select(np.sort(first[:SAMPLE]))
     try:
         features = [extract_features(sample, each, device=device, reporter=reporter).values for each in (exact, quick)]
     except TooManyBadImagesError:  # extraction will say whether that is so of all of them
