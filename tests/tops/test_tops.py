@@ -103,6 +103,13 @@ def test_linear_top_finds_the_optimum_that_scikit_learn_finds(n: int) -> None:
     assert ours == pytest.approx(best, rel=1e-3)
 
 
+def test_a_weak_l2_is_minimised_as_far_from_zero_as_along_the_sweep() -> None:
+    """Where all examples are fitted the objective is tiny, and so must be what is called near its minimum."""
+    along, alone = fitted(LinearTop(l2=(1.0, 1e-2, 1e-4, 1e-5))), fitted(LinearTop(l2=1e-5))
+    assert along.history_[-1]["loss"] < 1e-2
+    assert alone.history_[0]["loss"] == pytest.approx(along.history_[-1]["loss"], rel=1e-3)
+
+
 def test_features_that_hardly_vary_do_not_drown_the_others() -> None:
     """As rounding leaves some in a network whose units are mostly off."""
     noise = 1 + 1e-5 * np.random.default_rng(0).normal(size=(len(X), 60))

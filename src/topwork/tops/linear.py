@@ -98,7 +98,8 @@ class LinearTop(DenseTop):
         problem = _Problem(X[train], y[train], weights, spectrum)
         solution: FloatArray = np.zeros((problem.n_directions + 1, len(self.classes_)))
         best = step = solution
-        loss, best_loss, worse = 1.0, np.inf, 0
+        loss = best_objective = 1.0
+        best_loss, worse = np.inf, 0
         self.n_iter_ = 0
         for l2 in values:
             # the path bends little from one value to the next: going on straight halves the work
@@ -107,36 +108,42 @@ class LinearTop(DenseTop):
             val_loss, val_accuracy = _validate(solution, X_val, y_val, weights[y_val])
             on_row({"l2": l2, "loss": loss, "val_loss": val_loss, "val_accuracy": val_accuracy})
             if val_loss < best_loss:
-                best, best_loss, self.l2_, worse = solution, val_loss, l2, 0
+                best, best_objective, best_loss, self.l2_, worse = solution, loss, val_loss, l2, 0
             else:
                 worse += 1
             if worse == _WORSE_IN_A_ROW:
                 break
         val_logits = DenseStack((best[:-1],), (best[-1],)).logits(X_val)
         if validation != train:
-            best, _ = self._minimise(_Problem(X, y, weights, spectrum), self.l2_, best, best_loss)
+            best, _ = self._minimise(_Problem(X, y, weights, spectrum), self.l2_, best, best_objective)
         kernel = best[:-1].astype(np.float32) if rotation is None else _product(rotation, best[:-1])
         return DenseStack((kernel,), (best[-1].astype(np.float32),)), val_logits
 
     def _minimise(self, problem: _Problem, l2: float, start: FloatArray, about: float) -> tuple[FloatArray, float]:
-        """The parameters and the objective at the minimum, which is `about` so large."""
+        """The parameters and the objective at the minimum; `about` guesses that objective, rather above it."""
         from scipy.optimize import minimize
         from threadpoolctl import threadpool_limits
 
         scale = problem.scale(l2)
+        parameters, steps = (start / scale).ravel(), self.max_iter
         # our own threads over blocks: those of BLAS wait for each other, and beside other programs ten times as long
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(_PARTS, os.cpu_count() or 1)) as pool:
-            tol = self.tol * min(1.0, about) * min(1.0, (_PARAMETERS / start.size) ** 0.5)
-            found = minimize(
-                problem.loss_and_gradient,
-                (start / scale).ravel(),
-                args=(l2, scale, pool),
-                jac=True,
-                method="L-BFGS-B",
-                options={"maxiter": self.max_iter, "gtol": tol, "ftol": 1e-12},
-            )
-        self.n_iter_ += int(found.nit)
-        return found.x.reshape(start.shape) * scale, float(found.fun)
+            while True:
+                tol = self.tol * min(1.0, about) * min(1.0, (_PARAMETERS / start.size) ** 0.5)
+                found = minimize(
+                    problem.loss_and_gradient,
+                    parameters,
+                    args=(l2, scale, pool),
+                    jac=True,
+                    method="L-BFGS-B",
+                    options={"maxiter": steps, "gtol": tol, "ftol": 1e-12},
+                )
+                self.n_iter_ += int(found.nit)
+                parameters, steps = found.x, steps - int(found.nit)
+                if found.fun > about / 2 or steps <= 0:
+                    break
+                about = found.fun  # far below what was guessed: nearer then
+        return parameters.reshape(start.shape) * scale, float(found.fun)
 
 
 def _eigenbasis(X: FloatArray) -> tuple[FloatArray | None, FloatArray]:
@@ -220,31 +227,44 @@ class _Problem:
         for start in range(part * rows, len(self.y), _PARTS * rows):
             block = slice(start, start + rows)
             X, y, weights = self.X[block], self.y[block], self.weights[block]
-            probabilities, log_likelihood = _softmax(X, parameters, y)
-            loss -= float(np.sum(weights[:, 0] * log_likelihood, dtype=np.float64))
-            probabilities[np.arange(len(y)), y] -= 1.0
-            probabilities *= weights
-            gradient[:-1] += X.T @ probabilities
-            gradient[-1] += probabilities.sum(axis=0, dtype=np.float64)
+            residuals, log_likelihood = _residuals(X, parameters, y)
+            loss -= float(np.sum(weights[:, 0] * log_likelihood))
+            residuals *= weights
+            gradient[:-1] += X.T @ residuals
+            gradient[-1] += residuals.sum(axis=0, dtype=np.float64)
         return loss, gradient
 
 
-def _softmax(X: FloatArray, parameters: FloatArray, y: IntArray) -> tuple[FloatArray, FloatArray]:
-    """`(N, K)` probabilities, and `(N,)` the log-probability of each true class, float32."""
+def _logits(X: FloatArray, parameters: FloatArray) -> FloatArray:
+    """`(N, K)` float32, less the largest of each row."""
     logits = X @ parameters[:-1].astype(np.float32)
     logits += parameters[-1].astype(np.float32)
     logits -= logits.max(axis=1, keepdims=True)
-    true = logits[np.arange(len(y)), y]
-    np.exp(logits, out=logits)
-    total = logits.sum(axis=1, keepdims=True)
-    logits /= total
-    return logits, true - np.log(total[:, 0])
+    return logits
+
+
+def _residuals(X: FloatArray, parameters: FloatArray, y: IntArray) -> tuple[FloatArray, FloatArray]:
+    """`(N, K)` probabilities less 1 at the true class, float32; `(N,)` the log-probability of that class, float64.
+
+    At the true class it is minus the sum of the others: of 1 less a probability near 1 only rounding would be left,
+    and at weak L2, where all examples are fitted, the line search would find no way down in it.
+    """
+    logits, rows = _logits(X, parameters), np.arange(len(y))
+    true = logits[rows, y].astype(np.float64)
+    odds = np.exp(logits, out=logits)
+    odds[rows, y] = 0.0
+    others = odds.sum(axis=1)
+    total = np.exp(true) + others
+    odds[rows, y] = -others
+    odds /= total[:, None].astype(np.float32)
+    return odds, true - np.log(total)
 
 
 def _validate(parameters: FloatArray, X: FloatArray, y: IntArray, weights: FloatArray) -> tuple[float, float]:
     """Weighted log loss and accuracy."""
     log_likelihood, right = np.empty(len(y), np.float32), np.empty(len(y), bool)
     for rows in blocks(X):
-        probabilities, log_likelihood[rows] = _softmax(X[rows], parameters, y[rows])
-        right[rows] = probabilities.argmax(axis=1) == y[rows]
+        logits, labels = _logits(X[rows], parameters), y[rows]
+        right[rows] = logits.argmax(axis=1) == labels
+        log_likelihood[rows] = logits[np.arange(len(labels)), labels] - np.log(np.exp(logits).sum(axis=1))
     return -float(np.average(log_likelihood, weights=weights)), float(np.average(right, weights=weights))
