@@ -26,8 +26,16 @@ def _template(name: str) -> jinja2.Template:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["path"] = _breakable
     environment.filters["percent"] = lambda value, digits=1: unbroken(f"{100 * value:.{digits}f} %")
     return environment.from_string(_text(name))
+
+
+def _breakable(path: str) -> str:
+    """`path`, escaped; a line may end after its slashes."""
+    from markupsafe import Markup, escape
+
+    return Markup("/<wbr>").join(escape(part) for part in path.split("/"))
 
 
 def _text(name: str) -> str:
