@@ -154,7 +154,7 @@ def _eigenbasis(X: FloatArray) -> tuple[FloatArray | None, FloatArray]:
     if min(n, d) > _LARGEST_EIGENPROBLEM:
         return None, sum(np.square(X[rows]).sum(axis=0, dtype=np.float64) for rows in blocks(X)) / n
     gram = _gram(X) if d <= n else (X @ X.T).astype(np.float64)
-    with threadpool_limits(1, user_api="blas"):  # two are 1.6 times as fast, and beside another program 80 times as slow
+    with threadpool_limits(1, user_api="blas"):  # two: 1.6 times as fast, but beside other programs 80 times as slow
         values, vectors = np.linalg.eigh(gram)
     keep = values > 1e-6 * values[-1] if values[-1] > 0 else np.zeros(len(values), bool)
     values, vectors = values[keep], vectors[:, keep]
