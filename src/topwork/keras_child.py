@@ -8,11 +8,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
 from topwork import errors
 from topwork.errors import StorageError, TopworkError, WeightsError
+
+_NOT_FOR_BUILDING = {"tensorflow", "jax", "torch", "sklearn", "matplotlib", "pandas"}
+"""What Keras imports where it is installed, and building a network has no use for: 1 to 4 s a child process."""
 
 
 def run_child(module: str, job: dict[str, Any], *, backend: str, title: str) -> None:
@@ -44,12 +48,25 @@ def run_child(module: str, job: dict[str, Any], *, backend: str, title: str) -> 
 
 def serve_child(work: Callable[[dict[str, Any]], None]) -> None:
     """Do `work` on the job in `sys.argv[1]`; on failure write what happened to the file in `sys.argv[2]`."""
+    if (backend := os.environ["KERAS_BACKEND"]) != "tensorflow":  # which has many friends of its own
+        sys.meta_path.insert(0, _Hidden(_NOT_FOR_BUILDING - {backend}))
     try:
         work(json.loads(sys.argv[1]))
     except TopworkError as error:
         _fail(type(error), str(error))
     except OSError as error:
         _fail(StorageError, f"Building the network failed: {error}. Is the disk full?")
+
+
+class _Hidden(MetaPathFinder):
+    """Makes packages look as if they were not installed."""
+
+    def __init__(self, packages: set[str]) -> None:
+        self.packages = packages
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if fullname in self.packages:
+            raise ModuleNotFoundError(f"{fullname} has no part in this process.", name=fullname)
 
 
 def draw_weights_in_numpy(seed: int = 0) -> None:
