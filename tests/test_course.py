@@ -33,6 +33,8 @@ sys.path.insert(0, sys.argv[1])
 import h5py, keras, numpy as np
 from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 from helpers import plausible_tensor
+from topwork.keras_child import draw_weights_in_numpy
+draw_weights_in_numpy()
 name, size, path = sys.argv[2], int(sys.argv[3]), sys.argv[4]
 base = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(size, size, 3))
 random = np.random.default_rng(0)
