@@ -49,6 +49,16 @@ def no_random_initialisation(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(kind, "__call__", lambda self, shape, dtype=None: np.zeros(shape, np.float32))
 
 
+@pytest.fixture(autouse=True)
+def quick_compilation() -> Iterator[None]:
+    """Each network is compiled for JAX, run once, and thrown away: its loops need not be the best."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 def draw_weights(card: Card, folder: Path) -> BackboneWeights:
     """A safetensors file with plausible weights for a network."""
     base = build_base(NetworkSpec(card.keras_name, card.preprocessing.name, card.smallest_size, "avg"))
