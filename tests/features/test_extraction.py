@@ -14,7 +14,7 @@ import topwork as tw
 from helpers import make_photo, make_photos
 from topwork.backbones.backbone import Backbone
 from topwork.data.decoding import read_square
-from topwork.errors import BadImageError, TooManyBadImagesError
+from topwork.errors import BadImageError, OptionError, TooManyBadImagesError
 from topwork.features.extraction import feature_facts
 from topwork.files import fingerprint
 from topwork.progress import Task
@@ -23,6 +23,14 @@ from topwork.progress import Task
 @pytest.fixture(scope="module")
 def starter() -> Backbone:
     return tw.load_backbone("starter")
+
+
+def test_a_backbone_may_be_named(photos: Path, starter: Backbone, own_cache: Path) -> None:
+    dataset = tw.ImageDataset.from_directory(photos)
+    named, loaded = (tw.extract_features(dataset, backbone) for backbone in ("starter", starter))
+    assert (named.fingerprint, loaded.n_extracted) == (loaded.fingerprint, 0)
+    with pytest.raises(OptionError, match="a backbone, by name or as from load_backbone; got Card"):
+        tw.extract_features(dataset, starter.card)
 
 
 def test_second_time_does_no_backbone_work(photos: Path, starter: Backbone, own_cache: Path) -> None:
@@ -80,7 +88,7 @@ def test_every_fact_is_in_the_key(starter: Backbone, change: dict[str, object]) 
     if "card" in change:
         other = replace(starter.card.preprocessing, offset=(0.0, 0.0, 0.0))
         change = {"card": replace(starter.card, preprocessing=other)}
-    changed = replace(starter, **change)  # type: ignore[arg-type]
+    changed = replace(starter, **change)
     assert fingerprint(feature_facts(changed)) != fingerprint(feature_facts(starter))
 
 

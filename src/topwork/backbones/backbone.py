@@ -73,6 +73,20 @@ class Backbone:
         return folder / "graph.xml"
 
 
+def as_backbone(backbone: str | Backbone, *, reporter: Reporter | None = None) -> Backbone:
+    """A backbone as it is; by a name, that network with its own pretrained weights and input size.
+
+    Raises:
+        OptionError: it is neither.
+        TopworkError: see `load_backbone`.
+    """
+    if isinstance(backbone, str):
+        return load_backbone(backbone, reporter=reporter)
+    if not isinstance(backbone, Backbone):
+        raise OptionError(f"Expected a backbone, by name or as from load_backbone; got {type(backbone).__name__}.")
+    return backbone
+
+
 def prune_graphs(*, backbone: str | None = None, older_than_days: float = 0.0) -> int:
     """Delete kept graphs, of one network or of all, that were made so long ago; returns how many bytes."""
     n_bytes = 0

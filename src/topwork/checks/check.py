@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from topwork.backbones.backbone import Backbone
+from topwork.backbones.backbone import Backbone, as_backbone
 from topwork.backbones.engines import Device
 from topwork.checks.copies import Copies, find_copies
 from topwork.checks.labels import LabelDoubts, find_label_doubts
@@ -157,7 +157,7 @@ class DataCheck:
 
 def check_dataset(
     dataset: ImageDataset,
-    backbone: Backbone,
+    backbone: str | Backbone,
     *,
     features: Features | None = None,
     device: Device = "auto",
@@ -168,7 +168,7 @@ def check_dataset(
 
     Args:
         dataset: the images. Sides that it has are looked across; it is not split for this.
-        backbone: as from `load_backbone`; the better it sees, the more it finds.
+        backbone: as in `fit_classifier`; the better it sees, the more it finds.
         features: those of the dataset by this backbone, where they are at hand; else they are computed and kept.
         device: where the backbone runs.
         reporter: hears how far it is.
@@ -181,6 +181,7 @@ def check_dataset(
     if len(dataset.class_names) < 2:
         raise DataError(f"All {len(dataset):,} images are of one class; a check of labels needs two at least.")
     reporter = reporter or Reporter()
+    backbone = as_backbone(backbone, reporter=reporter)
     features = features or extract_features(dataset, backbone, device=device, reporter=reporter)
     indices, labels = features.indices, dataset.labels[features.indices]
     with reporter.task("Checking the data", 3, "steps") as task:

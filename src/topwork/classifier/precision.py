@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from topwork.backbones.backbone import Backbone
+from topwork.backbones.backbone import Backbone, as_backbone
 from topwork.backbones.engines import Device, has_bf16
 from topwork.data.dataset import ImageDataset
 from topwork.errors import TooManyBadImagesError
@@ -23,7 +23,7 @@ LEAST_AGREEMENT = 0.999
 
 
 def choose_precision(
-    dataset: ImageDataset, backbone: Backbone, *, device: Device = "auto", reporter: Reporter | None = None
+    dataset: ImageDataset, backbone: str | Backbone, *, device: Device = "auto", reporter: Reporter | None = None
 ) -> Backbone:
     """`backbone` in bf16 where that leaves the features of these images as they are, else in f32.
 
@@ -33,7 +33,7 @@ def choose_precision(
 
     Args:
         dataset: the images.
-        backbone: as from `load_backbone`; its own precision doesn't matter.
+        backbone: as in `fit_classifier`; its own precision doesn't matter.
         device: 'cpu', 'gpu', or 'auto' for an accelerator where JAX sees one.
         reporter: hears which, and why.
 
@@ -41,6 +41,7 @@ def choose_precision(
         StorageError: the store can't be written.
     """
     reporter = reporter or Reporter()
+    backbone = as_backbone(backbone, reporter=reporter)
     exact, quick = (replace(backbone, precision=precision) for precision in ("f32", "bf16"))
     if len(dataset) < FEWEST:
         reporter.note(f"Precision f32: of fewer than {FEWEST:,} images, bf16 is not worth its trial")

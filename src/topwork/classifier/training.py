@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin, clone
 
-from topwork.backbones.backbone import Backbone, load_backbone
+from topwork.backbones.backbone import Backbone, as_backbone
 from topwork.backbones.cards import STARTER
 from topwork.backbones.engines import Device
 from topwork.classifier.classifier import ImageClassifier, SklearnTop, Top
@@ -110,8 +110,7 @@ def fit_classifier(
     """
     reporter = reporter or (console_reporter() if verbose else Reporter())
     top = _prepared_top(top, seed)
-    if isinstance(backbone, str):
-        backbone = load_backbone(backbone, reporter=reporter)
+    backbone = as_backbone(backbone, reporter=reporter)
     _warn_of_width(backbone, len(dataset), reporter)
     dataset.read_digests(reporter)
     dataset = dataset.with_sides

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 
 import numpy as np
 
-from topwork.backbones.backbone import Backbone
+from topwork.backbones.backbone import Backbone, as_backbone
 from topwork.backbones.engines import Device, Engine, open_engine
 from topwork.data.dataset import ImageDataset
 from topwork.data.decoding import DECODING_VERSION
@@ -46,7 +46,7 @@ class Features:
 
 def extract_features(
     dataset: ImageDataset,
-    backbone: Backbone,
+    backbone: str | Backbone,
     *,
     flip: bool = False,
     on_bad_image: OnBadImage = "skip",
@@ -61,7 +61,8 @@ def extract_features(
 
     Args:
         dataset: the images.
-        backbone: as from `load_backbone`.
+        backbone: a name, such as 'densenet121', for its own pretrained weights and input size; else as from
+            `load_backbone`.
         flip: of the images' mirror images, left and right exchanged; kept beside the plain ones.
         on_bad_image: 'skip' images that can't be read, and list them; or 'stop' at the first.
         device: 'cpu', 'gpu', or 'auto' for an accelerator where JAX sees one.
@@ -74,6 +75,8 @@ def extract_features(
     """
     if on_bad_image not in get_args(OnBadImage):
         raise OptionError(f"Expected on_bad_image to be 'skip' or 'stop', got {on_bad_image!r}.")
+    reporter = reporter or Reporter()
+    backbone = as_backbone(backbone, reporter=reporter)
     title = "Extracting features of flipped views" if flip else "Extracting features"
 
     def engine() -> Engine:
@@ -81,7 +84,7 @@ def extract_features(
         return _FlippingEngine(plain) if flip else plain
 
     view = _View(title, feature_facts(backbone, flip=flip), backbone.size, engine)
-    return _extract(dataset, view, on_bad_image, reporter or Reporter())
+    return _extract(dataset, view, on_bad_image, reporter)
 
 
 def extract_thumbnails(dataset: ImageDataset, side: int, *, reporter: Reporter | None = None) -> Features:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from topwork.backbones.backbone import Backbone, load_backbone
+from topwork.backbones.backbone import Backbone, as_backbone
 from topwork.backbones.cards import STARTER
 from topwork.data.dataset import ImageDataset, as_payloads
 from topwork.data.sources import ArrayImages
@@ -33,7 +33,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any = None) -> FeatureExtractor:
         """Find or fetch the weights; nothing is learned from the images."""
-        self.backbone_ = load_backbone(self.backbone) if isinstance(self.backbone, str) else self.backbone
+        self.backbone_ = as_backbone(self.backbone)
         return self
 
     def transform(self, X: NDArray[np.uint8] | Sequence[Any] | ImageDataset) -> FloatArray:
