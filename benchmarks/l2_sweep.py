@@ -7,7 +7,7 @@ features of networks have, or (with --images) the starter's 640 features of CIFA
 zero, as its users do, and once more from the last value's solution, both to a tolerance of 1e-6. How far each objective
 lies above the lowest that was found is printed: the largest excess, and the share of values within 1e-4. --quick takes
 5,000 × 256 and 12 of the values.
-Expected: 8 times as fast as from zero (the aim is 10), every objective within 1e-4.
+Expected: 12 times as fast as from zero (the aim is 10), every objective within 1e-4.
 """
 
 from __future__ import annotations
