@@ -10,7 +10,8 @@ seconds an epoch of `fit` with the frozen network inside the model, measured on 
 ImageNet's can't be had everywhere. Test accuracies beside each other: Topwork's, and of Keras's top by `fit` on the
 same features, which the frozen network computes every epoch. Then what comes after: another top (no image is computed),
 and 1 % more images. --quick takes every tenth image, and scales.
-Expected: as fast as the fastest times 49 to 56 in f32, 67 to 77 in bf16 at 32 pixels (aim: 60), 58 and 110 at 224 (48 and 75).
+Expected: at 32 pixels 49 to 56 times as fast as the fastest in f32, 67 to 77 in bf16 (aim: 60); at 224 58 and 110 (48
+and 75).
 """
 
 from __future__ import annotations
