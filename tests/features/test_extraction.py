@@ -88,7 +88,7 @@ def test_every_fact_is_in_the_key(starter: Backbone, change: dict[str, object]) 
     if "card" in change:
         other = replace(starter.card.preprocessing, offset=(0.0, 0.0, 0.0))
         change = {"card": replace(starter.card, preprocessing=other)}
-    changed = replace(starter, **change)
+    changed = replace(starter, **change)  # type: ignore[arg-type]
     assert fingerprint(feature_facts(changed)) != fingerprint(feature_facts(starter))
 
 
