@@ -66,6 +66,10 @@ class ExportError(TopworkError):
     """The classifier can't be exported, or its export does not answer as the classifier does."""
 
 
+class SpecialFileError(TopworkError, OSError):
+    """A path names something that must not be read as a file: a named pipe, a device, or a file of an insane size."""
+
+
 class StorageError(TopworkError, OSError):
     """A file can't be written: disk full, or no permission."""
 

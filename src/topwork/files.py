@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
+import sys
 import tempfile
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from io import BufferedReader
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
 import platformdirs
+from filelock import FileLock, Timeout
 
-from topwork.errors import StorageError, TopworkError
+from topwork.errors import SpecialFileError, StorageError, TopworkError
+
+_STAGING = (".topwork-", ".part")
+"""How the names of folders for work in progress begin and end."""
+_LARGEST_JSON = 64 << 20
+"""Bytes: a manifest of 100,000 classes has three million."""
+_HERE, _EXCHANGE = -100, 2
+"""Linux's AT_FDCWD, and RENAME_EXCHANGE of its renameat2(2)."""
 
 
 def cache_dir() -> Path:
@@ -31,69 +46,173 @@ def storage_errors(path: Path) -> Iterator[None]:
     except TopworkError:
         raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            reason = "the disk is full. Free some space (`topwork cache` shows what Topwork keeps) and run again"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            reason = "no permission to write there. Choose another folder"
-        else:
-            reason = f"{error.strerror or error}. Choose another folder"
-        raise StorageError(f"Can't write {str(path)!r}: {reason}; what was finished before is kept.") from error
+        raise StorageError(f"Can't write {printable(str(path))!r}: {_why_not_written(error)}") from error
+
+
+def _why_not_written(error: OSError) -> str:
+    kept = "what was finished before is kept."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"the disk is full. Free some space (`topwork cache` shows what Topwork keeps) and run again; {kept}"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission to write there. Choose another folder; {kept}"
+    return f"{error.strerror or error}. Choose another folder; {kept}"
+
+
+def open_regular(path: str | Path) -> BufferedReader:
+    """Open a file to read its bytes, if it is a regular one: a named pipe would wait for ever, a device never end.
+
+    Raises:
+        SpecialFileError: it is a pipe, a socket or a device.
+        OSError: it can't be opened.
+    """
+    file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 (whoever calls closes it)
+    mode = os.fstat(file.fileno()).st_mode
+    if not stat.S_ISREG(mode):
+        file.close()
+        kind = "a named pipe" if stat.S_ISFIFO(mode) else "a device"
+        raise SpecialFileError(f"it is {kind}, not a regular file")
+    return file
+
+
+def read_regular(path: str | Path, *, at_most: int) -> bytes:
+    """The bytes of a regular file of at most so many.
+
+    Raises:
+        SpecialFileError: it is a pipe, a socket or a device, is larger, or grew while it was being read.
+        OSError: it can't be read.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > at_most:
+            raise SpecialFileError(f"it has {size:,} bytes; {at_most:,} are allowed")
+        content = file.read(size + 1)
+    if len(content) > size:  # somebody writes to it; or it is one of those in /proc, which claim to be empty
+        raise SpecialFileError("it grew while it was being read")
+    return content
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # else a named pipe is waited for
+
+
+@contextlib.contextmanager
+def staging_folder(parent: Path) -> Iterator[Path]:
+    """A folder in `parent` for work in progress; it is gone when the block ends.
+
+    Its maker holds a lock in it. Where the maker was killed, the lock is free, and the next one to work in `parent`
+    deletes what is left.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    _sweep(parent)
+    folder, lock = _locked_folder(parent)
+    try:
+        yield folder
+    finally:
+        lock.release()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locked_folder(parent: Path) -> tuple[Path, FileLock]:
+    while True:
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=_STAGING[0], suffix=_STAGING[1]))
+        lock = FileLock(folder / "lock", thread_local=False)
+        with contextlib.suppress(Timeout):
+            lock.acquire(blocking=False)
+            if (folder / "lock").exists():
+                return folder, lock
+            lock.release()  # another process swept it away before it was locked
+
+
+def _sweep(parent: Path) -> None:
+    """Delete the staging folders whose makers are dead."""
+    for folder in parent.glob("*".join(_STAGING)):
+        with contextlib.suppress(Timeout, OSError), FileLock(folder / "lock", blocking=False):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for writing that appears at `path` whole, when the block ends well, or not at all."""
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-            raise
+    with storage_errors(path), staging_folder(path.parent) as folder:
+        with (folder / "whole").open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(folder / "whole", path)
 
 
 @contextlib.contextmanager
 def atomic_folder(path: Path, *, replace: bool) -> Iterator[Path]:
     """A folder to fill that appears at `path` whole, when the block ends well, or not at all.
 
-    A folder that stands at `path` by then is replaced, or else left as it is, and this one is thrown away.
+    A folder that stands at `path` by then is replaced; or else it stays: that is for names that follow from the
+    content, so that both hold the same.
     """
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
-        try:
-            yield staging
-            os.chmod(staging, 0o777 & ~_umask())
-            for file in staging.rglob("*"):
-                if file.is_file():
-                    os.chmod(file, 0o666 & ~_umask())  # safetensors writes for the owner alone
-                sync_file(file)
-            if path.exists() and not replace:
-                shutil.rmtree(staging)
-            elif path.exists():
-                old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
-                os.replace(path, old / path.name)
-                os.replace(staging, path)
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                os.replace(staging, path)
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
+    with storage_errors(path), staging_folder(path.parent) as folder:
+        made = folder / "whole"
+        made.mkdir()
+        yield made
+        sync_folder(made)
+        while not _claim(made, path) and replace and not _exchange(made, path):
+            with contextlib.suppress(FileNotFoundError):  # another process replaces it too
+                os.rename(path, folder / uuid.uuid4().hex)
+
+
+@contextlib.contextmanager
+def new_folder(names: Iterable[Path]) -> Iterator[NewFolder]:
+    """A folder to fill that gets the first of `names` that is free when the block ends well, or none at all.
+
+    Args:
+        names: all in one folder, and without end.
+    """
+    names = iter(names)
+    first = next(names)
+    with storage_errors(first), staging_folder(first.parent) as folder:
+        new = NewFolder(folder / "whole")
+        new.path.mkdir()
+        yield new
+        sync_folder(new.path)
+        new.path = next(path for path in chain([first], names) if _claim(new.path, path))
+
+
+@dataclass
+class NewFolder:
+    """Where a new folder is: while it is being filled, and then under its name."""
+
+    path: Path
+
+
+def _claim(made: Path, path: Path) -> bool:
+    """Give the finished folder `made` the name `path`; False where that is taken. Of several processes, one gets it."""
+    if path.exists():  # an empty folder too, which renaming would replace
+        return False
+    try:
+        os.rename(made, path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            return False
+        raise
+    return True
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step, so that being killed loses neither; False where the system can't."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    return rename is not None and rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0
+
+
+def write_tensors(path: Path, tensors: dict[str, Any]) -> None:
+    """Write arrays as safetensors; its own writer hides what went wrong, and writes for the owner alone."""
+    from safetensors.numpy import save
+
+    path.write_bytes(save(tensors))
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file; None where the file is missing or damaged."""
     try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+        value = json.loads(read_regular(path, at_most=_LARGEST_JSON))
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -111,7 +230,7 @@ def write_text(path: Path, text: str) -> None:
 
 def sha256_of_file(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -135,14 +254,14 @@ def printable(text: str) -> str:
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
+def sync_folder(folder: Path) -> None:
+    """Have the bytes of all files below a folder on the disk, not on their way to it."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            sync_file(file)
+
+
 def sync_file(file: Path) -> None:
-    """Have a file's bytes on the disk, not on their way to it."""
-    if file.is_file():
-        with file.open("rb") as opened:
-            os.fsync(opened.fileno())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    """Have a file's bytes on the disk."""
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())

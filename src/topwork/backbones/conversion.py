@@ -12,6 +12,7 @@ from pathlib import Path
 
 from topwork.backbones.network import NetworkSpec
 from topwork.errors import WeightsError
+from topwork.files import write_tensors
 from topwork.keras_child import draw_weights_in_numpy, run_child, serve_child
 from topwork.openvino_door import import_openvino, silence_telemetry
 
@@ -59,9 +60,7 @@ def _child(job: Job) -> None:
     if job.weights and not from_keras_file:
         assign_tensors(base, Path(job.weights))
     if job.tensors_out:
-        from safetensors.numpy import save_file
-
-        save_file(read_tensors(base), job.tensors_out)
+        write_tensors(Path(job.tensors_out), read_tensors(base))
     if job.graph_out:
         import numpy as np
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from topwork.backbones.backbone import load_backbone
 from topwork.backbones.cards import cards
 from topwork.backbones.engines import Device
 from topwork.classifier.classifier import ImageClassifier
 from topwork.errors import SavedFileError, TopworkError, UnknownNameError
-from topwork.files import atomic_folder, holds_something_else, printable, sha256_of_file, write_json
+from topwork.files import atomic_folder, holds_something_else, printable, sha256_of_file, write_json, write_tensors
 from topwork.tops.dense_stack import DenseStack
 from topwork.tops.novelty import Novelty
 from topwork.version import VERSION
@@ -47,9 +47,9 @@ def write_classifier(classifier: ImageClassifier, folder: Path) -> None:
     """
     top = dense_top(classifier, "saved", SavedFileError)
     shutil.copyfile(classifier.backbone.weights.tensors, folder / BACKBONE)
-    save_file(top.tensors(), folder / TOP)
+    write_tensors(folder / TOP, top.tensors())
     if classifier.novelty is not None:
-        save_file(classifier.novelty.tensors(), folder / NOVELTY)
+        write_tensors(folder / NOVELTY, classifier.novelty.tensors())
     files = [name for name in PARTS if (folder / name).exists()]
     backbone = classifier.backbone
     manifest = {

@@ -10,8 +10,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from safetensors.numpy import save_file
-
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.saving import dense_top
 from topwork.data.dataset import as_payloads
@@ -22,7 +20,15 @@ from topwork.export.graph import classifier_graph, fold_normalisations, save_gra
 from topwork.export.keras_model import KerasJob, write_keras_model
 from topwork.export.onnx_graph import to_onnx
 from topwork.export.quantization import Int8Images, Int8Result, compare_accuracy, quantize
-from topwork.files import atomic_folder, fingerprint, holds_something_else, printable, sha256_of_file, write_json
+from topwork.files import (
+    atomic_folder,
+    fingerprint,
+    holds_something_else,
+    printable,
+    sha256_of_file,
+    write_json,
+    write_tensors,
+)
 from topwork.tops.dense_stack import DenseStack
 from topwork.version import VERSION
 
@@ -188,7 +194,7 @@ def _write_litert(model: _Model, folder: Path) -> None:
 
 def _write_by_keras(model: _Model, form: Any, out: Path) -> None:
     tensors = out.with_name("top.safetensors")
-    save_file(model.top.tensors(), tensors)
+    write_tensors(tensors, model.top.tensors())
     backbone = model.classifier.backbone
     write_keras_model(KerasJob(backbone.spec, str(backbone.weights.tensors), str(tensors), form, str(out)))
     tensors.unlink()

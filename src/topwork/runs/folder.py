@@ -6,6 +6,7 @@ import csv
 import io
 import platform
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +26,7 @@ from topwork.evaluation.confidence import Reliability, reliability
 from topwork.evaluation.intervals import proportion
 from topwork.evaluation.metrics import Evaluation
 from topwork.features.extraction import feature_facts
-from topwork.files import atomic_folder, write_json
+from topwork.files import new_folder, write_json
 from topwork.report.report import report_html
 from topwork.runs.model_card import model_card
 from topwork.tops.calibration import with_temperature
@@ -48,7 +49,7 @@ class RunFacts:
 
 
 def write_run_folder(
-    folder: Path,
+    names: Iterable[Path],
     classifier: ImageClassifier,
     training: Training,
     test: Evaluation,
@@ -56,13 +57,17 @@ def write_run_folder(
     predictions: Predictions,
     check: DataCheck | None,
     facts: RunFacts,
-) -> None:
-    """Write all of a run as the folder `folder`, which appears whole or not at all.
+) -> Path:
+    """Write all of a run as a folder, which appears whole or not at all, under the first of `names` that is free.
+
+    Returns:
+        The folder.
 
     Raises:
         StorageError: it can't be written.
     """
-    with atomic_folder(folder, replace=False) as staging:
+    with new_folder(names) as new:
+        staging = new.path
         if isinstance(classifier.top, DenseStack):
             (staging / "classifier").mkdir()
             write_classifier(_with_accuracy(classifier, test), staging / "classifier")
@@ -78,6 +83,7 @@ def write_run_folder(
         page = report_html(training, test, predictions, record, _uncalibrated(training, predictions), check)
         (staging / REPORT).write_text(page, "utf-8", "replace")
         (staging / "README.md").write_text(model_card(classifier, training, test, facts.command), "utf-8", "replace")
+    return new.path
 
 
 def _with_accuracy(classifier: ImageClassifier, test: Evaluation) -> ImageClassifier:

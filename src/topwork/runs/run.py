@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from topwork.classifier.saving import load_classifier
 from topwork.classifier.training import Training, fit_classifier
 from topwork.data.dataset import ImageDataset
 from topwork.data.splits import SIDES, TEST, VALIDATION
-from topwork.errors import DataError, OptionError, TopworkError
+from topwork.errors import DataError, OptionError, StorageError, TopworkError
 from topwork.evaluation.evaluate import evaluate_predictions
 from topwork.evaluation.metrics import Evaluation, evaluate_probabilities
-from topwork.files import printable, storage_errors
+from topwork.files import cache_dir, printable, storage_errors
 from topwork.progress import Reporter, console_reporter
 from topwork.runs.folder import RunFacts, training_images, write_run_folder
 from topwork.runs.trackers import require_trackers, track
@@ -108,8 +109,8 @@ def train(
     validation = _evaluate_validation(training, classifier.class_names)
     found = _check(training, classifier.backbone, reporter, seed) if check else None
     facts = RunFacts(command=command, seed=seed, seconds=time.perf_counter() - began)
-    folder = _free_folder(dataset, out)
-    write_run_folder(folder, classifier, training, test, validation, predictions, found, facts)
+    results = (classifier, training, test, validation, predictions, found, facts)
+    folder = _write_run(dataset, out, results, reporter)
     track(folder, trackers, reporter)
     return Run(folder, classifier, training, test, validation, found)
 
@@ -167,15 +168,35 @@ def _require_every_side(dataset: ImageDataset) -> None:
             )
 
 
-def _free_folder(dataset: ImageDataset, out: str | Path | None) -> Path:
-    """The run folder; taken by another run in the meantime, the next free number."""
-    if out is not None and not Path(out).exists():
-        return Path(out)
+def _write_run(dataset: ImageDataset, out: str | Path | None, results: Any, reporter: Reporter) -> Path:
+    """The run folder as it was written: where it was wanted, or where there is room, lest what was trained be lost.
+
+    Raises:
+        StorageError: there is no room anywhere.
+    """
+    failures: list[StorageError] = []
+    wanted = next(_folder_names(dataset, out))
+    for parent in (wanted.parent, cache_dir() / "runs", Path(tempfile.gettempdir())):
+        names = (parent / name.name for name in _folder_names(dataset, out))
+        try:
+            folder = write_run_folder(names, *results)
+        except StorageError as error:
+            failures.append(error)
+            continue
+        if failures:
+            reporter.warning(f"{failures[0]} The run was written to {printable(str(folder))!r} instead.")
+        elif out is not None and folder != wanted:
+            reporter.warning(f"{printable(str(out))!r} was taken meanwhile: the run is in {printable(str(folder))!r}.")
+        return folder
+    raise failures[0]
+
+
+def _folder_names(dataset: ImageDataset, out: str | Path | None) -> Iterator[Path]:
+    """What the run folder is to be called; each where those before it are taken."""
     stem = Path(out) if out is not None else Path("runs") / (Path(dataset.origin).resolve().stem or "images")
-    number = 1
-    while (folder := stem.with_name(f"{stem.name}-{number}")).exists():
-        number += 1
-    return folder
+    if out is not None:
+        yield stem
+    yield from (stem.with_name(f"{stem.name}-{number}") for number in count(1))
 
 
 def _check(training: Training, backbone: Backbone, reporter: Reporter, seed: int) -> DataCheck | None:
