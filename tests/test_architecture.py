@@ -15,8 +15,8 @@ import topwork
 SOURCE = Path(topwork.__file__).parent
 FLOORS = [
     {"errors", "types", "version"},
-    {"files", "progress", "keras_child", "keras_door", "openvino_door"},
-    {"memory"},
+    {"files", "progress", "keras_door", "openvino_door"},
+    {"keras_child", "kept", "memory"},
     {"data", "backbones"},
     {"features", "tops"},
     {"classifier"},

@@ -46,10 +46,11 @@ def storage_errors(path: Path) -> Iterator[None]:
     except TopworkError:
         raise
     except OSError as error:
-        raise StorageError(f"Can't write {printable(str(path))!r}: {_why_not_written(error)}") from error
+        raise StorageError(f"Can't write {printable(str(path))!r}: {why_not_written(error)}") from error
 
 
-def _why_not_written(error: OSError) -> str:
+def why_not_written(error: OSError) -> str:
+    """Why a write failed, and what to do; it goes on a sentence."""
     kept = "what was finished before is kept."
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"the disk is full. Free some space (`topwork cache` shows what Topwork keeps) and run again; {kept}"
@@ -128,6 +129,19 @@ def _sweep(parent: Path) -> None:
     for folder in parent.glob("*".join(_STAGING)):
         with contextlib.suppress(Timeout, OSError), FileLock(folder / "lock", blocking=False):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """A block that makes `path`, and that one process is in at a time; the others wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    with lock:
+        try:
+            yield
+        finally:  # while it is held: who waits for it sees that it is gone, and makes another
+            with contextlib.suppress(OSError):
+                os.unlink(lock.lock_file)
 
 
 @contextlib.contextmanager

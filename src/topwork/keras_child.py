@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from topwork import errors
 from topwork.errors import StorageError, TopworkError, WeightsError
+from topwork.files import staging_folder, why_not_written
 
 _NOT_FOR_BUILDING = {"tensorflow", "jax", "torch", "sklearn", "matplotlib", "pandas"}
 """What Keras imports where it is installed, and building a network has no use for: 1 to 4 s a child process."""
@@ -31,12 +33,11 @@ def run_child(module: str, job: dict[str, Any], *, backend: str, title: str) -> 
     Raises:
         TopworkError: the error that the child met; a `WeightsError` where it ended without a word.
     """
-    with tempfile.TemporaryDirectory(prefix="topwork-") as folder:
-        answer = Path(folder) / "answer.json"
+    with staging_folder(Path(tempfile.gettempdir())) as folder:
+        answer = folder / "answer.json"
         # -P: a keras.py in the current folder must not be imported
         command = [sys.executable, "-P", "-m", module, json.dumps(job), str(answer)]
-        environment = {**os.environ, "KERAS_BACKEND": backend}
-        child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        child = run_tied(command, {**os.environ, "KERAS_BACKEND": backend})
         if child.returncode == 0:
             return
         if not answer.exists():
@@ -46,8 +47,35 @@ def run_child(module: str, job: dict[str, Any], *, backend: str, title: str) -> 
         raise getattr(errors, error["kind"])(error["message"])
 
 
+def run_tied(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a Python program in a child process that ends with this one, even where this one is killed.
+
+    The child has the reading end of a pipe as its standard input, which comes to its end with this process; the
+    program has to call `end_with_parent`, or do the like.
+    """
+    reading, writing = os.pipe()
+    try:
+        return subprocess.run(
+            command, env=environment, stdin=reading, capture_output=True, text=True, errors="replace", check=False
+        )
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def end_with_parent() -> None:
+    """Have this process end when the one that started it by `run_tied` does."""
+
+    def wait() -> None:
+        os.read(0, 1)  # nothing is ever written
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def serve_child(work: Callable[[dict[str, Any]], None]) -> None:
     """Do `work` on the job in `sys.argv[1]`; on failure write what happened to the file in `sys.argv[2]`."""
+    end_with_parent()
     if (backend := os.environ["KERAS_BACKEND"]) != "tensorflow":  # which has many friends of its own
         sys.meta_path.insert(0, _Hidden(_NOT_FOR_BUILDING - {backend}))
     try:
@@ -55,7 +83,7 @@ def serve_child(work: Callable[[dict[str, Any]], None]) -> None:
     except TopworkError as error:
         _fail(type(error), str(error))
     except OSError as error:
-        _fail(StorageError, f"Building the network failed: {error}. Is the disk full?")
+        _fail(StorageError, f"What was built can't be written: {why_not_written(error)}")
 
 
 class _Hidden(MetaPathFinder):

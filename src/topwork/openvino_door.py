@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 
 
@@ -12,6 +16,17 @@ def import_openvino() -> ModuleType:
     import openvino
 
     return openvino  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def write_errors() -> Iterator[None]:
+    """Turn OpenVINO's only words for a write that failed into the `OSError` that it nearly always is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "iostream error" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
 
 
 def silence_telemetry() -> None:

@@ -13,7 +13,7 @@ import pytest
 from topwork import memory
 from topwork.errors import StorageError
 from topwork.features import store
-from topwork.features.store import new_shelf, open_shelf
+from topwork.features.store import Shelf, new_shelf, open_shelf
 
 FACTS = {"backbone": "starter", "size": 64}
 
@@ -122,9 +122,52 @@ def test_features_deleted_while_they_are_in_use(own_cache: Path) -> None:
     new_shelf(FACTS, 5).add(digests(10), values(10))
     shelf = open_shelf(FACTS)
     assert shelf is not None
+    places = shelf.find(digests(10))
     store.prune()
     with pytest.raises(StorageError, match="deleted meanwhile, run again"):
-        shelf.read(shelf.find(digests(10)))
+        shelf.read(places)
+    again = Shelf(shelf.folder, 5)
+    assert again.find(digests(10)).tolist() == [-1] * 10
+
+
+def test_one_flipped_bit_costs_its_shard_and_is_said_once(own_cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shelf = new_shelf(FACTS, 5)
+    shelf.add(digests(10), values(10))
+    shelf.add(digests(10, 10), values(10))
+    damaged = sorted(shelf.folder.glob("*.npy"))[0]
+    content = bytearray(damaged.read_bytes())
+    for place in range(len(content) - 400, len(content), 17):
+        flipped = content.copy()
+        flipped[place] ^= 4
+        damaged.write_bytes(flipped)
+        caplog.clear()
+        again = open_shelf(FACTS)
+        assert again is not None
+        assert again.find(digests(10)).tolist() == [-1] * 10
+        assert np.array_equal(again.read(again.find(digests(10, 10))), values(10))
+        assert len(caplog.records) == 1
+        assert "is damaged" in caplog.text
+    assert damaged.with_name(f"{damaged.name}.damaged").read_bytes() == flipped
+
+
+def test_facts_that_were_damaged_are_written_anew(own_cache: Path) -> None:
+    shelf = new_shelf(FACTS, 5)
+    shelf.add(digests(10), values(10))
+    facts = shelf.folder / "facts.json"
+    facts.write_text(facts.read_text().replace('"n_features": 5', '"n_features": 4'))
+    assert open_shelf(FACTS) is None
+    again = new_shelf(FACTS, 5)
+    assert np.array_equal(again.read(again.find(digests(10))), values(10))
+
+
+def test_shards_without_a_checksum_in_their_name_are_read_as_before(own_cache: Path) -> None:
+    shelf = new_shelf(FACTS, 5)
+    shelf.add(digests(10), values(10))
+    (shard,) = shelf.folder.glob("*.npy")
+    shard.rename(shard.with_name("00000000000000000001-0123abcd.npy"))
+    again = open_shelf(FACTS)
+    assert again is not None
+    assert np.array_equal(again.read(again.find(digests(10))), values(10))
 
 
 def test_features_past_memory_are_read_into_a_file(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

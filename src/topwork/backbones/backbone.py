@@ -13,7 +13,8 @@ from topwork.backbones.conversion import Job, convert
 from topwork.backbones.network import NETWORK_VERSION, NetworkSpec
 from topwork.backbones.weights import BackboneWeights, resolve_weights
 from topwork.errors import OptionError
-from topwork.files import atomic_folder, cache_dir, fingerprint, folder_bytes
+from topwork.files import cache_dir, fingerprint, folder_bytes
+from topwork.kept import kept_folder
 from topwork.progress import Reporter
 from topwork.types import Pooling, Precision
 
@@ -64,13 +65,17 @@ class Backbone:
         Raises:
             WeightsError: the weights do not fit the network.
         """
+        return kept_folder(self.graph_folder, self._make_graph) / "graph.xml"
+
+    @property
+    def graph_folder(self) -> Path:
+        """Where the graph is kept, and what is compiled from it."""
         facts = {key: value for key, value in self.facts().items() if key != "precision"}
+        return cache_dir() / "graphs" / f"{self.card.name}-{self.size}-{self.pooling}-{fingerprint(facts)}"
+
+    def _make_graph(self, folder: Path) -> None:
         spec = replace(self.spec, channels_first=self.card.channels_first)
-        folder = cache_dir() / "graphs" / f"{self.card.name}-{self.size}-{self.pooling}-{fingerprint(facts)}"
-        if not folder.exists():
-            with atomic_folder(folder, replace=False) as staging:  # another run may have been quicker
-                convert(Job(spec, str(self.weights.tensors), graph_out=str(staging / "graph.xml")))
-        return folder / "graph.xml"
+        convert(Job(spec, str(self.weights.tensors), graph_out=str(folder / "graph.xml")))
 
 
 def as_backbone(backbone: str | Backbone, *, reporter: Reporter | None = None) -> Backbone:

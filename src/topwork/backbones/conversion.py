@@ -14,7 +14,7 @@ from topwork.backbones.network import NetworkSpec
 from topwork.errors import WeightsError
 from topwork.files import write_tensors
 from topwork.keras_child import draw_weights_in_numpy, run_child, serve_child
-from topwork.openvino_door import import_openvino, silence_telemetry
+from topwork.openvino_door import import_openvino, silence_telemetry, write_errors
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _child(job: Job) -> None:
 
         network = build_network(job.spec, base)
         network(np.zeros((1, job.spec.size, job.spec.size, 3), np.uint8))  # export wants a model called once
-        with tempfile.TemporaryDirectory(dir=Path(job.graph_out).parent) as folder:
+        with write_errors(), tempfile.TemporaryDirectory(dir=Path(job.graph_out).parent) as folder:
             network.export(f"{folder}/closed.xml", format="openvino", verbose=False)
             _open_batch(f"{folder}/closed.xml", job.graph_out)
 

@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from topwork.errors import DownloadError, WeightsError
-from topwork.files import storage_errors
+from topwork.files import one_at_a_time, storage_errors
 from topwork.progress import Reporter, Task
 
 ATTEMPTS = 4
@@ -28,8 +28,9 @@ def fetch(url: str, path: Path, checksum: str, reporter: Reporter) -> None:
         StorageError: it can't be written.
     """
     part = path.with_name(path.name + ".part")
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with storage_errors(path), one_at_a_time(path):
+        if path.exists():  # another process fetched it while this one waited
+            return
         for attempt in range(ATTEMPTS):
             try:
                 _fetch_rest(url, part, reporter)
@@ -39,7 +40,7 @@ def fetch(url: str, path: Path, checksum: str, reporter: Reporter) -> None:
                 if attempt == ATTEMPTS - 1 or (status is not None and status < 500):
                     raise DownloadError(_message(url, path, error)) from error
                 time.sleep(0.2 * 4**attempt)
-        found = checksum_of_file(part, checksum)
+        found = checksum_like(part, checksum)
         if checksum and found != checksum:
             part.unlink()
             raise WeightsError(
@@ -49,7 +50,7 @@ def fetch(url: str, path: Path, checksum: str, reporter: Reporter) -> None:
         os.replace(part, path)
 
 
-def checksum_of_file(path: Path, like: str) -> str:
+def checksum_like(path: Path, like: str) -> str:
     """The checksum of a file's bytes in hex, of the same kind as `like`: SHA-256 if that has 64 digits, else MD5."""
     with path.open("rb") as file:
         if len(like) == 64:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,9 @@ import numpy as np
 
 from topwork.backbones.backbone import Backbone
 from topwork.backbones.network import filled
-from topwork.errors import OptionError
+from topwork.errors import OptionError, StorageError
+from topwork.files import fingerprint
+from topwork.kept import read_kept, write_kept
 from topwork.openvino_door import import_openvino
 from topwork.types import FloatArray, ImageArray
 
@@ -34,36 +37,19 @@ class OpenVINOEngine:
     """A backbone compiled by OpenVINO, run by asynchronous requests. See `Engine` for the contract."""
 
     def __init__(self, backbone: Backbone) -> None:
-        graph = backbone.graph()
-        ov = import_openvino()
-        core = ov.Core()
+        core = import_openvino().Core()
         if backbone.precision == "bf16" and not processor_has_bf16():
             raise OptionError(
                 "This processor has no bf16 arithmetic, in which the backbone is to compute. Train with --precision "
                 "f32, or use a machine that has bf16."
             )
-        model = core.read_model(graph)
-        self.batch_size = self._fix_batch(model, backbone.size)
-        self._compiled = core.compile_model(
-            model,
-            "CPU",
-            {
-                "PERFORMANCE_HINT": "THROUGHPUT",
-                "INFERENCE_PRECISION_HINT": backbone.precision,  # else OpenVINO takes bf16 in silence
-                "CACHE_DIR": os.fspath(graph.parent / "compiled"),
-            },
-        )
+        # one batch size, which runs a fifth faster than an open one
+        self.batch_size = max(1, min(32, _PIXELS_AT_A_TIME // backbone.size**2))
+        self._compiled, self._blob = _compiled(core, backbone, self.batch_size)
         # twice as many as run at once, so that the next is ready when one ends
         self._n_requests = 2 * int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._idle: deque[Any] = deque()  # requests that `infer` may take
         self.n_features = int(self._compiled.output(0).partial_shape[1].get_length())
-
-    @staticmethod
-    def _fix_batch(model: ov.Model, size: int) -> int:
-        """Give the graph one batch size, which runs a fifth faster than an open one; returns it."""
-        batch_size = max(1, min(32, _PIXELS_AT_A_TIME // size**2))
-        model.reshape([batch_size, size, size, 3])
-        return batch_size
 
     def run(self, batches: Iterable[tuple[Tag, ImageArray]]) -> Iterator[tuple[Tag, FloatArray]]:
         """Features of each batch: `(B, size, size, 3)` uint8 -> `(B, D)` float32, in any order, by their tag.
@@ -111,3 +97,37 @@ class OpenVINOEngine:
         features = np.array(request.get_output_tensor().data[:n])
         requests.append(request)
         return tag, features
+
+
+def _compiled(core: ov.Core, backbone: Backbone, batch_size: int) -> tuple[ov.CompiledModel, object]:
+    """The graph compiled for this processor, as it was kept or now; and the memory that it must not outlive.
+
+    OpenVINO's own cache is not used: it writes where other processes have the same file mapped, which kills them, and
+    believes whatever it reads.
+    """
+    config = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": backbone.precision}  # else bf16 in silence
+    path = backbone.graph_folder / f"compiled-{_compiled_for(core, backbone, batch_size)}.blob"
+    blob = read_kept(path)
+    if blob is not None:
+        with contextlib.suppress(RuntimeError):  # OpenVINO has reasons of its own to refuse one
+            tensor = import_openvino().Tensor(blob, shared_memory=True)
+            return core.import_model(tensor, "CPU", config), blob
+    model = core.read_model(backbone.graph())
+    model.reshape([batch_size, backbone.size, backbone.size, 3])
+    compiled = core.compile_model(model, "CPU", config)
+    with contextlib.suppress(StorageError):  # the next start takes longer, no more
+        write_kept(path, compiled.export_model().getbuffer())
+    return compiled, None
+
+
+def _compiled_for(core: ov.Core, backbone: Backbone, batch_size: int) -> str:
+    """What a compiled graph depends on beside the graph."""
+    facts = {
+        "openvino": import_openvino().get_version(),
+        "processor": core.get_property("CPU", "FULL_DEVICE_NAME"),
+        "capabilities": sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
+        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "precision": backbone.precision,
+        "batch": batch_size,
+    }
+    return fingerprint(facts)

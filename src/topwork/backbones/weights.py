@@ -7,18 +7,28 @@ another machine finds the features that the original weights made there.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from topwork.backbones.cards import Card
 from topwork.backbones.conversion import Job, convert
-from topwork.backbones.download import checksum_of_file, fetch
+from topwork.backbones.download import checksum_like, fetch
 from topwork.backbones.network import NetworkSpec
 from topwork.backbones.starter import starter_weights
 from topwork.errors import OfflineError, WeightsError
-from topwork.files import cache_dir, printable, read_json, sha256_of_file, storage_errors, write_json
+from topwork.files import (
+    cache_dir,
+    one_at_a_time,
+    printable,
+    read_json,
+    sha256_of_file,
+    staging_folder,
+    storage_errors,
+    sync_file,
+    write_json,
+)
+from topwork.kept import checksum_of_file, set_aside
 from topwork.progress import Reporter
 
 PRETRAINED, RANDOM = "imagenet", "random"
@@ -70,7 +80,7 @@ def fetch_pretrained(card: Card, *, offline: bool, reporter: Reporter) -> Path:
     keras_copy = _keras_copy(card)
     if path.exists():
         _require_checksum(path, card)
-    elif keras_copy.exists() and card.weights_hash in ("", checksum_of_file(keras_copy, card.weights_hash)):
+    elif keras_copy.exists() and card.weights_hash in ("", checksum_like(keras_copy, card.weights_hash)):
         return keras_copy
     elif offline:
         raise OfflineError(
@@ -133,32 +143,50 @@ def _from_file(card: Card, path: Path, origin: str) -> BackboneWeights:
 
 def _kept(card: Card, key: str, source: str, origin: str, seed: int = 0) -> BackboneWeights:
     """The tensors made from `source` before, or now; `key` names a small file that says which they are."""
-    folder = weights_folder(card)
-    note = folder / f"{key}.json"
-    known = read_json(note)
-    if known is not None and (folder / f"{known['tensors']}.safetensors").exists():
-        return BackboneWeights(origin, folder / f"{known['tensors']}.safetensors", known["tensors"])
-    digest = _convert_tensors(card, source, seed, folder)
-    write_json(note, {"backbone": card.name, "tensors": digest})
-    return BackboneWeights(origin, folder / f"{digest}.safetensors", digest)
+    note = weights_folder(card) / f"{key}.json"
+    found = _noted(note)
+    if found is None:
+        with storage_errors(note), one_at_a_time(note):
+            found = _noted(note)
+            if found is None:
+                found = _convert_tensors(card, source, seed, note.parent)
+                write_json(note, {"backbone": card.name, "tensors": found.stem, "checksum": checksum_of_file(found)})
+    return BackboneWeights(origin, found, found.stem)
 
 
-def _convert_tensors(card: Card, source: str, seed: int, folder: Path) -> str:
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as staging:
-            made = Path(staging) / "made.safetensors"
-            spec = NetworkSpec(card.keras_name, card.preprocessing.name, card.input_size, "avg")
-            convert(Job(spec, source, seed, tensors_out=str(made)))
-            digest = sha256_of_file(made)
-            with made.open("rb") as file:
-                os.fsync(file.fileno())
-            shutil.move(made, folder / f"{digest}.safetensors")
-    return digest
+def _noted(note: Path) -> Path | None:
+    """The tensors that a note names, if they are whole; damaged ones are set aside."""
+    known = read_json(note) or {}
+    digest = known.get("tensors")
+    if not isinstance(digest, str) or not re.fullmatch(r"[0-9a-f]{64}", digest):
+        return None
+    path = note.with_name(f"{digest}.safetensors")
+    try:
+        # notes of before hold no checksum: there the name serves, twenty times as slowly
+        is_whole = (
+            checksum_of_file(path) == known["checksum"] if "checksum" in known else sha256_of_file(path) == digest
+        )
+    except OSError:
+        return None
+    if is_whole:
+        return path
+    set_aside(path)
+    return None
+
+
+def _convert_tensors(card: Card, source: str, seed: int, folder: Path) -> Path:
+    with staging_folder(folder) as staging:
+        made = staging / "made.safetensors"
+        spec = NetworkSpec(card.keras_name, card.preprocessing.name, card.input_size, "avg")
+        convert(Job(spec, source, seed, tensors_out=str(made)))
+        sync_file(made)
+        path = folder / f"{sha256_of_file(made)}.safetensors"
+        os.replace(made, path)
+    return path
 
 
 def _require_checksum(path: Path, card: Card) -> None:
-    found = checksum_of_file(path, card.weights_hash)
+    found = checksum_like(path, card.weights_hash)
     if card.weights_hash and found != card.weights_hash:
         raise WeightsError(
             f"{str(path)!r} has the checksum {found}, expected {card.weights_hash}: it was cut short or changed. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -45,6 +46,7 @@ for _command in (
 
 def run() -> None:
     """Run the command line; errors become one message and an exit status, never a traceback."""
+    logging.getLogger("topwork").addHandler(_warnings())
     try:
         sys.exit(main(standalone_mode=False) or 0)
     except click.exceptions.Exit as stop:
@@ -68,8 +70,16 @@ def run() -> None:
         _say("Error: out of memory. Use --pooling avg, a smaller --size, or fewer images.")
         sys.exit(1)
     except OSError as error:
-        _say(f"Error: {error.strerror or error}: {error.filename!r}. What was finished before is kept.")
+        place = "" if error.filename is None else f": {error.filename!r}"
+        _say(f"Error: {error.strerror or error}{place}. What was finished before is kept.")
         sys.exit(1)
+
+
+def _warnings() -> logging.Handler:
+    """What the library logs, such as damage in its cache, as a line on standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("Warning: %(message)s"))
+    return handler
 
 
 def _say(text: str) -> None:

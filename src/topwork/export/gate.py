@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -24,6 +23,8 @@ from PIL import Image
 from topwork.data.decoding import Payload
 from topwork.errors import ExportError
 from topwork.export.formats import Format
+from topwork.files import staging_folder
+from topwork.keras_child import run_tied
 from topwork.types import FloatArray
 
 PROGRAM = "use.py"
@@ -31,7 +32,8 @@ TOLERANCE = 0.01
 """The largest difference between two probabilities that is let through. Graphs resize in float32, Pillow in whole
 numbers, so one value in 3,000 is a level off, which was seen to move a probability by 0.0024."""
 _RUNNER = """
-import json, runpy, sys
+import json, os, runpy, sys, threading
+threading.Thread(target=lambda: os._exit(len(os.read(0, 1)) + 1), daemon=True).start()  # ends with who started it
 sys.modules["openvino_telemetry"] = None  # nothing goes over the network unasked
 import numpy as np
 program, images, answers = sys.argv[1:]
@@ -89,14 +91,13 @@ def run_program(folder: Path, images: Sequence[Payload]) -> FloatArray:
     Raises:
         ExportError: it failed.
     """
-    with tempfile.TemporaryDirectory(prefix="topwork-gate-") as scratch:
-        paths = [_as_file(image, Path(scratch) / f"{i}") for i, image in enumerate(images)]
-        listed, answers = Path(scratch) / "images.json", Path(scratch) / "answers.npy"
+    with staging_folder(Path(tempfile.gettempdir())) as scratch:
+        paths = [_as_file(image, scratch / f"{i}") for i, image in enumerate(images)]
+        listed, answers = scratch / "images.json", scratch / "answers.npy"
         listed.write_text(json.dumps(paths))
         # -I: nothing of the current folder, and nothing of Topwork's that the program does not import itself
         command = [sys.executable, "-I", "-c", _RUNNER, *map(fspath, (folder / PROGRAM, listed, answers))]
-        environment = {**environ, "KERAS_BACKEND": "jax"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = run_tied(command, {**environ, "KERAS_BACKEND": "jax"})
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise ExportError(f"The exported file could not be run (exit status {done.returncode}): {last}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from topwork.openvino_door import import_openvino
+from topwork.openvino_door import import_openvino, write_errors
 from topwork.tops.dense_stack import DenseStack
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def write_metadata(model: ov.Model, metadata: dict[str, str]) -> None:
 
 def save_graph(model: ov.Model, path: Path) -> None:
     """Write the graph as `path`, ending in .xml, and its weights beside it in .bin, as float32."""
-    import_openvino().save_model(model, path, compress_to_fp16=False)
+    with write_errors():
+        import_openvino().save_model(model, path, compress_to_fp16=False)
 
 
 def resized_square(image: ov.Node, size: int) -> ov.Node:

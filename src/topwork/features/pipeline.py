@@ -55,9 +55,20 @@ class FeatureStream:
         """`(b,)` positions and their `(b, D)` float32 features, batch by batch."""
         with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
-                yield from self.engine.run(self._batches(pool))
+                for positions, features in self.engine.run(self._batches(pool)):
+                    yield self._finite(positions, features)
             finally:
                 pool.shutdown(cancel_futures=True)
+
+    def _finite(self, positions: IntArray, features: FloatArray) -> tuple[IntArray, FloatArray]:
+        """Those images whose features are numbers; the others count as bad."""
+        is_finite = np.isfinite(features).all(axis=1)
+        if is_finite.all():
+            return positions, features
+        for position in positions[~is_finite]:
+            name = self.source.name(int(self.rows[position]))
+            self.bad.append(BadImage(int(position), name, "the backbone's features of it are not finite numbers"))
+        return positions[is_finite], features[is_finite]
 
     def _batches(self, pool: ThreadPoolExecutor) -> Iterator[tuple[IntArray, ImageArray]]:
         payloads = enumerate(self.source.payloads(self.rows))

@@ -3,15 +3,16 @@
 One folder for each way of making features (backbone, weights, preprocessing, size, pooling, view, precision,
 decoding), named by the fingerprint of these facts. In it lie shards: `.npy` files of (image digest, vector) records,
 each written whole or not at all and never changed. So several runs may write at once, and a killed one keeps its
-finished shards.
+finished shards. A shard's name ends in the checksum of its bytes, and they are checked before they are used.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,13 @@ from numpy.typing import NDArray
 
 from topwork.errors import ShapeError, StorageError
 from topwork.files import atomic_file, cache_dir, fingerprint, folder_bytes, read_json, write_json
+from topwork.kept import checksum, checksum_of_file, set_aside
 from topwork.memory import new_array
 from topwork.types import DigestArray, FloatArray, IntArray
 
 _SHARD_BYTES = 64 << 20
+_CHECKSUM_DIGITS = 32
+_FACTS = "facts.json"
 
 
 class Shelf:
@@ -35,6 +39,7 @@ class Shelf:
         self.n_features = n_features
         self._record = np.dtype([("digest", "S16"), ("values", "<f4", (n_features,))])
         self._shards = [shard for path in sorted(folder.glob("*.npy")) if (shard := self._shard(path)) is not None]
+        self._checked: set[Path] = set()
         self._index()
 
     @property
@@ -43,11 +48,52 @@ class Shelf:
         return len(self._sorted)
 
     def find(self, digests: DigestArray) -> IntArray:
-        """Where the features of these images lie: `(N,)`, -1 where there are none."""
+        """Where the features of these images lie: `(N,)`, -1 where there are none.
+
+        The shards that they lie in are checked, once. Damaged ones are set aside: their images have no features then.
+        """
+        places = self._find(digests)
+        while damaged := [shard for shard in self._shards_of(places) if not self._is_whole(shard)]:
+            self._shards = [shard for shard in self._shards if shard not in damaged]
+            self._index()
+            places = self._find(digests)
+        return places
+
+    def _find(self, digests: DigestArray) -> IntArray:
         if not len(self._sorted):
             return np.full(len(digests), -1, dtype=np.int64)
         places = np.minimum(np.searchsorted(self._sorted, digests), len(self._sorted) - 1)
         return np.where(self._sorted[places] == digests, self._order[places], -1)
+
+    def _shards_of(self, places: IntArray) -> list[_Shard]:
+        """The shards that these places lie in."""
+        ends = np.cumsum([len(shard.digests) for shard in self._shards])
+        numbers = np.unique(np.searchsorted(ends, places[places >= 0], side="right"))
+        return [self._shards[number] for number in numbers]
+
+    def _is_whole(self, shard: _Shard) -> bool:
+        """Whether a shard's bytes are those that were written, and its features numbers."""
+        expected = shard.path.stem.rpartition("-")[2]
+        if shard.path in self._checked:
+            return True
+        try:
+            if len(expected) == _CHECKSUM_DIGITS:
+                is_whole = checksum_of_file(shard.path) == expected
+            else:  # written before shards had checksums
+                is_whole = bool(np.isfinite(self._records(shard.path)["values"]).all())
+        except FileNotFoundError:  # deleted meanwhile
+            return False
+        except OSError as error:
+            raise StorageError(
+                f"Can't read the features kept in {str(shard.path)!r}: {error.strerror or error}. If that stays so, "
+                "delete the file: its images are extracted again."
+            ) from error
+        if is_whole:
+            self._checked.add(shard.path)
+        else:
+            with contextlib.suppress(OSError):  # another process did so, or the disk can't be written
+                set_aside(shard.path)
+        return is_whole
 
     def read(self, places: IntArray) -> FloatArray:
         """The features at `places`, as from `find` and none of them -1: `(N, D)` float32.
@@ -77,9 +123,13 @@ class Shelf:
             raise ShapeError(f"Expected features of shape {(len(digests), self.n_features)}, got {values.shape}.")
         records = np.empty(len(digests), dtype=self._record)
         records["digest"], records["values"] = digests, values
-        path = self.folder / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.npy"
+        head = io.BytesIO()
+        np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(records))
+        parts = (head.getbuffer(), records.view(np.uint8).data)
+        path = self.folder / f"{time.time_ns():020d}-{checksum(*parts)}.npy"
         with atomic_file(path) as file:
-            np.save(file, records)
+            file.writelines(parts)
+        self._checked.add(path)
         self._shards.append(_Shard(path, records["digest"].copy()))
 
     def refresh(self) -> None:
@@ -89,8 +139,11 @@ class Shelf:
     def _shard(self, path: Path) -> _Shard | None:
         try:
             return _Shard(path, self._records(path)["digest"].copy())
-        except StorageError:
-            return None  # damaged from outside: its images are extracted again
+        except StorageError as error:  # its images are extracted again
+            if not isinstance(error.__cause__, OSError):
+                with contextlib.suppress(OSError):
+                    set_aside(path)
+            return None
 
     def _records(self, path: Path) -> NDArray[np.void]:
         """A shard, mapped for as long as it is being read: what stays mapped counts as this process's memory."""
@@ -173,18 +226,29 @@ class ShelfSummary:
 def open_shelf(facts: dict[str, Any]) -> Shelf | None:
     """The shelf for features that depend on `facts`; None where there are no such features yet."""
     folder = store_dir() / fingerprint(facts)
-    known = read_json(folder / "facts.json")
+    known = _read_facts(folder)
     if known is None:
         return None
-    os.utime(folder)  # `prune` goes by the last use
+    with contextlib.suppress(OSError):  # on a disk that can't be written; `prune` goes by the last use
+        os.utime(folder)
     return Shelf(folder, known["n_features"])
 
 
 def new_shelf(facts: dict[str, Any], n_features: int) -> Shelf:
     """An empty shelf for features of width `n_features` that depend on `facts`."""
     folder = store_dir() / fingerprint(facts)
-    write_json(folder / "facts.json", {"n_features": n_features, **facts})
+    known = {"n_features": n_features, **facts}
+    write_json(folder / _FACTS, {**known, "checksum": fingerprint(known)})
     return Shelf(folder, n_features)
+
+
+def _read_facts(folder: Path) -> dict[str, Any] | None:
+    """What the features in a folder depend on, and their width; None where that can't be read, or was damaged."""
+    known = read_json(folder / _FACTS)
+    if known is None or known.pop("checksum", fingerprint(known)) != fingerprint(known):
+        return None
+    n_features = known.get("n_features")
+    return known if isinstance(n_features, int) and n_features > 0 and "backbone" in known else None
 
 
 def store_dir() -> Path:
@@ -194,7 +258,7 @@ def store_dir() -> Path:
 
 def summaries() -> list[ShelfSummary]:
     """Every shelf in the store, the last used first."""
-    shelves = [(path.parent, read_json(path)) for path in store_dir().glob("*/facts.json")]
+    shelves = [(path.parent, _read_facts(path.parent)) for path in store_dir().glob(f"*/{_FACTS}")]
     found = [_summary(folder, facts) for folder, facts in shelves if facts is not None]
     return sorted(found, key=lambda summary: -summary.last_used)
 
