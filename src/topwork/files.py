@@ -23,7 +23,7 @@ from typing import IO, Any
 import platformdirs
 from filelock import FileLock, Timeout
 
-from topwork.errors import SpecialFileError, StorageError, TopworkError
+from topwork.errors import SavedFileError, SpecialFileError, StorageError, TopworkError
 
 _STAGING = (".topwork-", ".part")
 """How the names of folders for work in progress begin and end."""
@@ -220,6 +220,29 @@ def write_tensors(path: Path, tensors: dict[str, Any]) -> None:
     from safetensors.numpy import save
 
     path.write_bytes(save(tensors))
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """The arrays in a safetensors file, every one of them of finite numbers.
+
+    Raises:
+        SavedFileError: it can't be read as safetensors, or holds something else than numbers.
+        OSError: it can't be read.
+    """
+    import numpy as np
+    import safetensors
+    from safetensors.numpy import load_file
+
+    open_regular(path).close()
+    shown = repr(printable(str(path)))
+    try:
+        tensors = load_file(path)
+    except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:  # some dtypes NumPy doesn't have
+        raise SavedFileError(f"{shown} can't be read as safetensors: {error}. Get the file again.") from error
+    for name, values in tensors.items():
+        if not np.isfinite(values).all():
+            raise SavedFileError(f"{shown}: {printable(name)!r} holds values that are not finite. Get the file again.")
+    return tensors  # type: ignore[no-any-return]
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

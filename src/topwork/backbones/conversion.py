@@ -93,7 +93,7 @@ def _load_keras_weights(job: Job) -> object:
 
     try:
         return build_base(job.spec, job.weights)
-    except (OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
+    except Exception as error:  # HDF5, h5py and Keras raise nearly anything on a damaged file
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise WeightsError(
             f"{job.weights!r} can't be used as weights of {job.spec.keras_name} without its classification layers "

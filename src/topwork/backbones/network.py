@@ -14,7 +14,8 @@ import numpy as np
 
 from topwork.backbones.preprocessing import PREPROCESSING
 from topwork.backbones.starter import build_starter
-from topwork.errors import WeightsError
+from topwork.errors import SavedFileError, WeightsError
+from topwork.files import read_tensors as load_tensors
 from topwork.types import ImageArray, Pooling
 
 _REFUSE_CHANNELS_FIRST = ("DenseNet", "NASNet")
@@ -108,14 +109,19 @@ def read_tensors(base: Any) -> dict[str, np.ndarray]:
     """The weights of `base`, float32, named by their place and their Keras path.
 
     The place is what counts when they are read: Keras numbers unnamed layers by what was built before.
+
+    Raises:
+        WeightsError: one of them holds NaN or infinity.
     """
     import keras
 
-    values = (np.asarray(keras.ops.convert_to_numpy(weight), np.float32) for weight in base.weights)
-    return {
-        tensor_name(place, weight): value
-        for place, (weight, value) in enumerate(zip(base.weights, values, strict=True))
-    }
+    tensors = {}
+    for place, weight in enumerate(base.weights):
+        name, values = tensor_name(place, weight), np.asarray(keras.ops.convert_to_numpy(weight), np.float32)
+        if not np.isfinite(values).all():
+            raise WeightsError(f"The weights hold values in {name!r} that are not finite. Get the file again.")
+        tensors[name] = values
+    return tensors
 
 
 def assign_tensors(base: Any, path: Path) -> None:
@@ -124,13 +130,10 @@ def assign_tensors(base: Any, path: Path) -> None:
     Raises:
         WeightsError: the file is damaged, or holds another network's weights.
     """
-    import safetensors
-    from safetensors.numpy import load_file
-
     try:
-        tensors = load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise WeightsError(f"{str(path)!r} can't be read as safetensors: {error}. Get the file again.") from error
+        tensors = load_tensors(path)
+    except SavedFileError as error:
+        raise WeightsError(str(error)) from error
     names = sorted(tensors)
     if len(names) != len(base.weights):
         raise WeightsError(

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from topwork.backbones.cards import cards
-from topwork.classifier.saving import MANIFEST, NOVELTY, PARTS, find_classifier, read_manifest
-from topwork.errors import SavedFileError
-from topwork.files import folder_bytes, printable, read_json, sha256_of_file
+from topwork.classifier.manifest import NOVELTY, read_manifest
+from topwork.classifier.saving import find_classifier
+from topwork.files import folder_bytes, printable, sha256_of_file
 
 FileState: TypeAlias = Literal["intact", "damaged", "missing"]
 
@@ -38,7 +38,7 @@ class ClassifierInformation:
         data: what the images were called that it was trained on.
         n_train: images it was fitted on.
         n_validation: images that chose when to stop, or which L2.
-        test: how good it is; None where it was never tested, or before Topwork wrote that down.
+        test: how good it is; None where it was never tested.
         tells_unknown: whether it knows images unlike all that it was trained on.
         topwork: the version that wrote it.
         megabytes: the size of the folder.
@@ -81,35 +81,24 @@ def classifier_information(path: str | Path) -> ClassifierInformation:
     """
     folder = find_classifier(Path(path))
     manifest = read_manifest(folder)
-    try:
-        backbone, record, checksums = manifest["backbone"], manifest["training"], manifest["sha256"]
-        card = cards().get(backbone["name"])
-        return ClassifierInformation(
-            folder=printable(str(folder)),
-            class_names=tuple(map(str, manifest["class_names"])),
-            backbone={fact: backbone[fact] for fact in ("name", "size", "pooling", "precision")},
-            weights=record.get("weights"),
-            licence=card.licence if card is not None else None,
-            top=dict(record.get("top", {})),
-            data=record.get("data"),
-            n_train=record.get("n_train"),
-            n_validation=record.get("n_validation"),
-            test=_test_accuracy(folder, record),
-            tells_unknown=NOVELTY in checksums,
-            topwork=str(manifest["topwork"]),
-            megabytes=folder_bytes(folder) / 1e6,
-            files={name: _state(folder / name, checksums.get(name)) for name in _names(checksums)},
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise SavedFileError(
-            f"{printable(str(folder / MANIFEST))!r} is damaged: {error} is missing or not what it should be. "
-            "Copy the folder again."
-        ) from error
-
-
-def _names(checksums: dict[str, str]) -> list[str]:
-    """The files that a classifier is made of; those that the manifest lists beside them are nobody's."""
-    return [name for name in PARTS if name in checksums or name != NOVELTY]
+    backbone, record = manifest.backbone, manifest.training
+    card = cards().get(backbone["name"])
+    return ClassifierInformation(
+        folder=printable(str(folder)),
+        class_names=manifest.class_names,
+        backbone={fact: backbone[fact] for fact in ("name", "size", "pooling", "precision")},
+        weights=record.get("weights"),
+        licence=card.licence if card is not None else None,
+        top=record.get("top", {}),
+        data=record.get("data"),
+        n_train=record.get("n_train"),
+        n_validation=record.get("n_validation"),
+        test=Accuracy(**record["test_accuracy"]) if record.get("test_accuracy") else None,
+        tells_unknown=NOVELTY in manifest.checksums,
+        topwork=manifest.topwork,
+        megabytes=folder_bytes(folder) / 1e6,
+        files={name: _state(folder / name, checksum) for name, checksum in manifest.checksums.items()},
+    )
 
 
 def _state(path: Path, checksum: str | None) -> FileState:
@@ -119,12 +108,3 @@ def _state(path: Path, checksum: str | None) -> FileState:
         return "missing"
     except OSError:  # a bad disk, no permission
         return "damaged"
-
-
-def _test_accuracy(folder: Path, record: dict[str, Any]) -> Accuracy | None:
-    """From the manifest; from the run's metrics where an older Topwork wrote it."""
-    found = record.get("test_accuracy")
-    if found is None:
-        metrics = read_json(folder.resolve().parent / "metrics.json") or {}
-        found = metrics.get("test", {}).get("accuracy")
-    return Accuracy(**found) if found else None

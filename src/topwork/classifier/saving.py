@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
-
-import safetensors
-from safetensors.numpy import load_file
 
 from topwork.backbones.backbone import load_backbone
 from topwork.backbones.cards import cards
 from topwork.backbones.engines import Device
 from topwork.classifier.classifier import ImageClassifier
+from topwork.classifier.manifest import BACKBONE, FORMAT, FORMAT_VERSION, MANIFEST, NOVELTY, PARTS, TOP, read_manifest
 from topwork.errors import SavedFileError, TopworkError, UnknownNameError
-from topwork.files import atomic_folder, holds_something_else, printable, sha256_of_file, write_json, write_tensors
+from topwork.files import (
+    atomic_folder,
+    holds_something_else,
+    printable,
+    read_tensors,
+    sha256_of_file,
+    write_json,
+    write_tensors,
+)
 from topwork.tops.dense_stack import DenseStack
 from topwork.tops.novelty import Novelty
 from topwork.version import VERSION
-
-FORMAT = "topwork-classifier"
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
-BACKBONE, TOP, NOVELTY = PARTS = "backbone.safetensors", "top.safetensors", "novelty.safetensors"
 
 
 def save_classifier(classifier: ImageClassifier, path: Path) -> None:
@@ -98,15 +97,15 @@ def load_classifier(path: str | Path, *, device: Device = "auto") -> ImageClassi
         SavedFileError: it isn't a classifier, is damaged, or was written by a newer Topwork.
     """
     folder = find_classifier(Path(path))
-    shown = printable(str(folder))
+    shown = repr(printable(str(folder)))
     manifest = read_manifest(folder)
+    facts = manifest.backbone
     try:
-        facts = manifest["backbone"]
         if facts["name"] not in cards():
             raise UnknownNameError(f"there is no backbone {facts['name']!r}")
-        for name, digest in manifest["sha256"].items():
-            if name in PARTS and sha256_of_file(folder / name) != digest:
-                raise SavedFileError(f"{shown}/{name} is not the file that was saved (wrong checksum). Copy it again.")
+        for name, digest in manifest.checksums.items():
+            if sha256_of_file(folder / name) != digest:
+                raise SavedFileError(f"{shown}: {name} is not the file that was saved (wrong checksum). Copy it again.")
         backbone = load_backbone(
             facts["name"],
             weights=folder / BACKBONE,
@@ -115,20 +114,21 @@ def load_classifier(path: str | Path, *, device: Device = "auto") -> ImageClassi
             precision=facts["precision"],
         )
         if backbone.card.preprocessing.facts() != facts["preprocessing"]:
-            raise SavedFileError(f"{shown!r} wants its pixels scaled in another way than this Topwork does.")
-        top = DenseStack.from_tensors(load_file(folder / TOP))
-        novelty = Novelty.from_tensors(load_file(folder / NOVELTY)) if NOVELTY in manifest["sha256"] else None
-        class_names = tuple(str(name) for name in manifest["class_names"])
-        record = dict(manifest["training"])
+            raise SavedFileError(f"{shown} wants its pixels scaled in another way than this Topwork does.")
+        top = DenseStack.from_tensors(read_tensors(folder / TOP))
+        novelty = None
+        if NOVELTY in manifest.checksums:
+            novelty = Novelty.from_tensors(read_tensors(folder / NOVELTY))
     except SavedFileError:
         raise
-    except (KeyError, TypeError, AttributeError, OSError, safetensors.SafetensorError, TopworkError) as error:
-        raise SavedFileError(f"{shown!r} is damaged: {error}. Copy it again, or train anew.") from error
+    except (OSError, TopworkError) as error:
+        raise SavedFileError(f"{shown} is damaged: {error}. Copy it again, or train anew.") from error
     if novelty is not None and not novelty.fits(top.n_features):
-        raise SavedFileError(f"{shown!r} is damaged: {NOVELTY} is not of {top.n_features} features.")
-    if top.n_classes != len(class_names):
-        raise SavedFileError(f"{shown!r} is damaged: {len(class_names)} class names for {top.n_classes} classes.")
-    return ImageClassifier(backbone, top, class_names, novelty, record=record, device=device)
+        raise SavedFileError(f"{shown} is damaged: {NOVELTY} is not of {top.n_features} features.")
+    names = manifest.class_names
+    if top.n_classes != len(names):
+        raise SavedFileError(f"{shown} is damaged: {len(names)} class names for {top.n_classes} classes.")
+    return ImageClassifier(backbone, top, names, novelty, record=manifest.training, device=device)
 
 
 def find_classifier(path: Path) -> Path:
@@ -144,25 +144,3 @@ def find_classifier(path: Path) -> Path:
     if not path.exists():
         raise SavedFileError(f"There is no {shown!r}. Expected a run folder, such as the one `topwork train` names.")
     raise SavedFileError(f"{shown!r} isn't a run folder: it has no classifier/{MANIFEST}. `topwork train` makes one.")
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of the classifier in `folder`, of a kind that this Topwork knows.
-
-    Raises:
-        SavedFileError: it can't be read, is no classifier's, or a newer Topwork wrote it.
-    """
-    shown = printable(str(folder / MANIFEST))
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise SavedFileError(f"{shown!r} can't be read: {error}. Copy the folder again.") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise SavedFileError(f"{shown!r} isn't a Topwork classifier's manifest.")
-    version = manifest.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise SavedFileError(
-            f"{str(folder)!r} was written by a newer Topwork ({manifest.get('topwork')}, format {version}); "
-            f"this is {VERSION}, which reads format {FORMAT_VERSION}. Upgrade: pip install --upgrade topwork."
-        )
-    return manifest

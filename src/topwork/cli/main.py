@@ -46,7 +46,7 @@ for _command in (
 
 def run() -> None:
     """Run the command line; errors become one message and an exit status, never a traceback."""
-    logging.getLogger("topwork").addHandler(_warnings())
+    logging.getLogger("topwork").handlers[:] = [_warnings()]
     try:
         sys.exit(main(standalone_mode=False) or 0)
     except click.exceptions.Exit as stop:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from topwork.backbones.network import NetworkSpec, assign_tensors, build_base, build_network
+from topwork.files import read_tensors
 from topwork.keras_child import draw_weights_in_numpy, run_child, serve_child
 from topwork.tops.dense_stack import DenseStack
 
@@ -44,10 +45,8 @@ def write_keras_model(job: KerasJob) -> None:
 
 
 def _child(job: KerasJob) -> None:
-    from safetensors.numpy import load_file
-
     draw_weights_in_numpy()
-    model = _build(job, DenseStack.from_tensors(load_file(job.top)))
+    model = _build(job, DenseStack.from_tensors(read_tensors(Path(job.top))))
     if job.form == "litert":
         model.export(job.out, format="litert", verbose=False)
     else:

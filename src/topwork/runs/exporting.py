@@ -81,8 +81,9 @@ def _int8_images(classifier: ImageClassifier, dataset: ImageDataset, recorded: R
 def _dataset_of(path: Path) -> ImageDataset:
     """The images that a run was trained and tested on, where they were."""
     record = next((found for folder in (path, path.resolve().parent) if (found := read_json(folder / "run.json"))), {})
-    origin = record.get("data", {}).get("origin")
-    if not origin:
+    data = record.get("data")
+    origin = data.get("origin") if isinstance(data, dict) else None
+    if not origin or not isinstance(origin, str):
         raise DataError(
             f"{printable(str(path))!r} doesn't say which images it was tested on, and an export is delivered only "
             "after real images went through it. Name some with --data, such as --data photos/."

@@ -26,7 +26,7 @@ from topwork.evaluation.confidence import Reliability, reliability
 from topwork.evaluation.intervals import proportion
 from topwork.evaluation.metrics import Evaluation
 from topwork.features.extraction import feature_facts
-from topwork.files import new_folder, write_json
+from topwork.files import new_folder, open_regular, printable, write_json
 from topwork.report.report import report_html
 from topwork.runs.model_card import model_card
 from topwork.tops.calibration import with_temperature
@@ -112,16 +112,23 @@ def recorded_images(path: Path) -> RecordedImages | None:
 
     `path` is a run folder, or the classifier in it.
     """
+    import pyarrow as pa
     import pyarrow.parquet as parquet
 
     path = next((folder for folder in (path, path.resolve().parent) if (folder / IMAGES).is_file()), path)
     if not (path / IMAGES).is_file():
         return None
+    shown = repr(printable(str(path / IMAGES)))
+    kinds = {"digest": bytes, "side": str, "image": str, "label": str}
     try:
-        with (path / IMAGES).open("rb") as file:
-            rows = parquet.ParquetFile(file).read(columns=["digest", "side", "image", "label"]).to_pydict()
-    except (OSError, ValueError) as error:
-        raise SavedFileError(f"{str(path / IMAGES)!r} can't be read: {error}. Copy the run folder again.") from error
+        with open_regular(path / IMAGES) as file:
+            rows = parquet.ParquetFile(file).read(columns=list(kinds)).to_pydict()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SavedFileError(f"{shown} can't be read: {reason}. Copy the run folder again.") from error
+    for name, kind in kinds.items():
+        if not all(isinstance(value, kind) for value in rows.get(name, [None])):
+            raise SavedFileError(f"{shown} is damaged: its column {name!r} isn't as it was. Copy the run folder again.")
     return RecordedImages(np.array(rows["digest"], dtype="S16"), rows["image"], rows["label"], rows["side"])
 
 

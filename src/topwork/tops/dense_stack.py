@@ -71,19 +71,21 @@ class DenseStack:
         """The stack that `tensors` describes.
 
         Raises:
-            ShapeError: the layers don't fit one on another.
+            ShapeError: a layer is missing or of another dtype than float32, or they don't fit one on another.
         """
         layers = range(len(tensors) // 2)
-        try:
-            kernels = tuple(tensors[f"dense_{i}/kernel"] for i in layers)
-            biases = tuple(tensors[f"dense_{i}/bias"] for i in layers)
-        except KeyError as error:
-            raise ShapeError(f"Expected dense layers 0 to {len(layers) - 1}; {error} is missing.") from error
+        names = {f"dense_{i}/{part}" for i in layers for part in ("kernel", "bias")}
+        if not layers or names != set(tensors):
+            raise ShapeError(f"Expected a kernel and a bias for each dense layer; got {', '.join(sorted(tensors))}.")
+        if any(values.dtype != np.float32 for values in tensors.values()):
+            raise ShapeError("Expected dense layers in float32.")
+        kernels = tuple(tensors[f"dense_{i}/kernel"] for i in layers)
+        biases = tuple(tensors[f"dense_{i}/bias"] for i in layers)
         widths = [kernel.shape for kernel in kernels]
-        fits = all(len(shape) == 2 for shape in widths) and all(
+        fits = all(len(shape) == 2 and min(shape) > 0 for shape in widths) and all(
             below[1] == above[0] for below, above in pairwise(widths)
         )
-        if not (layers and fits and all(b.shape == k.shape[1:] for k, b in zip(kernels, biases, strict=True))):
+        if not (fits and all(b.shape == k.shape[1:] for k, b in zip(kernels, biases, strict=True))):
             raise ShapeError(f"Layers of shapes {widths} don't fit one on another.")
         return cls(kernels, biases)
 

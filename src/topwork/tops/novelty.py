@@ -18,6 +18,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from topwork.errors import ShapeError
 from topwork.memory import Rows
 from topwork.types import FloatArray
 
@@ -63,9 +64,8 @@ class Novelty:
         return np.stack([self._distances(features), _energies(logits)], axis=1)
 
     def fits(self, n_features: int) -> bool:
-        """Whether its arrays belong together, and to features of this width."""
-        for_signs = self.centre.shape == self.spread.shape == (2,)
-        return for_signs and self.references.ndim == 2 and self.references.shape[1] == n_features
+        """Whether it is of features of this width."""
+        return bool(self.references.shape[1] == n_features)
 
     def tensors(self) -> dict[str, NDArray[np.floating]]:
         """The arrays by name, as `from_tensors` takes them."""
@@ -73,9 +73,19 @@ class Novelty:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, NDArray[np.floating]]) -> Novelty:
-        """What `tensors` describes; a `KeyError` where one is missing."""
-        threshold = float(tensors["threshold"][0])
-        return cls(**{name: tensors[name] for name in _ARRAYS}, threshold=threshold)
+        """What `tensors` describes.
+
+        Raises:
+            ShapeError: an array is missing, or of another shape or dtype than `tensors()` has them.
+        """
+        kinds = {name: (str(values.dtype), values.shape) for name, values in tensors.items()}
+        shapes = {"centre": (2,), "spread": (2,), "threshold": (1,), "references": kinds.get("references", ("", ()))[1]}
+        dtypes = {"references": "float16"}
+        if kinds != {name: (dtypes.get(name, "float64"), shape) for name, shape in shapes.items()}:
+            raise ShapeError(f"Expected references, centre, spread and threshold; got {kinds}.")
+        if len(shapes["references"]) != 2 or min(shapes["references"]) < 1 or tensors["spread"].min() <= 0:
+            raise ShapeError(f"Expected (M, D) references and positive spreads; got {kinds}, {tensors['spread']}.")
+        return cls(**{name: tensors[name] for name in _ARRAYS}, threshold=float(tensors["threshold"][0]))
 
     def _distances(self, features: FloatArray | Rows) -> FloatArray:
         references = self._wide_references
