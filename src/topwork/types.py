@@ -17,4 +17,7 @@ DigestArray: TypeAlias = NDArray[np.bytes_]
 Split: TypeAlias = Literal["train", "validation", "test"]
 Pooling: TypeAlias = Literal["avg", "max", "flatten"]
 Precision: TypeAlias = Literal["f32", "bf16"]
+ValAs: TypeAlias = Literal["test", "validation"]
+"""What the images are for that the data calls validation, where it brings training images and no test images."""
+GroupBy: TypeAlias = Literal["folder"]
 OnBadImage: TypeAlias = Literal["skip", "stop"]

@@ -99,6 +99,7 @@ def test_sound_images_raise_no_alarm(tmp_path: Path, starter: tw.Backbone) -> No
         "copies_with_two_labels": 0,
         "probable_label_errors": 0,
         "strange": 0,
+        "groups_in_several_splits": 0,
         "imbalance": 1.0,
         "share_of_small_images": 0,
     }

@@ -59,14 +59,20 @@ def test_one_class_only(topwork: Topwork, tmp_path: Path) -> None:
 def test_a_class_with_too_few_images_to_split(topwork: Topwork, photos: Path) -> None:
     for i in range(2, 12):
         (photos / "ash" / f"{i}.{'jpg' if i % 2 else 'png'}").unlink()
-    refused(topwork("train", photos), "Class 'ash' has 2 images, too few to split")
+    refused(topwork("train", photos), "1 of 3 classes has too few images to split: 'ash' (2 images)", "--min-images 3")
+    answer = topwork("train", photos, "--min-images", "3", "--no-check")
+    assert answer.status == 0, answer.err  # type: ignore[attr-defined]
+    assert "the class 'ash' with fewer than 3 images, 2 in all, left out" in answer.err  # type: ignore[attr-defined]
 
 
 def test_class_folders_that_differ_between_splits(topwork: Topwork, tmp_path: Path) -> None:
     make_photos(tmp_path / "set" / "train")
     make_photos(tmp_path / "set" / "test", seed=100)
     (tmp_path / "set" / "test" / "ash").rename(tmp_path / "set" / "test" / "fox")
-    refused(topwork("train", "set"), "'set/test' has a class 'fox' that 'set/train' does not", "--ignore-class fox")
+    refused(topwork("train", "set"), "'set/test' has the class 'fox' that 'set/train' does not", "--ignore-class fox")
+    answer = topwork("train", "set", "--ignore-class", "fox", "--no-check")
+    assert answer.status == 0, answer.err  # type: ignore[attr-defined]
+    assert "'set/test' has no images of the class 'ash'" in answer.err  # type: ignore[attr-defined]
 
 
 def spoil(photos: Path) -> None:
@@ -291,12 +297,14 @@ def test_a_stray_folder_beside_train_and_test_is_named(topwork: Topwork, tmp_pat
     for i, side in enumerate(("train", "test")):
         make_photos(tmp_path / "set" / side, n=8, seed=100 * i)
     make_photos(tmp_path / "set" / "masks", n=2, seed=900)
-    refused(topwork("train", "set"), "'set' holds 'masks' beside", "--ignore-class masks")
+    refused(topwork("train", "set"), "'set' holds the folder 'masks' with images beside", "--ignore-class masks")
     assert topwork("train", "set", "--ignore-class", "masks").status == 0  # type: ignore[attr-defined]
 
 
 def test_a_class_to_leave_out_that_is_not_there(topwork: Topwork, photos: Path) -> None:
-    refused(topwork("train", photos, "--ignore-class", "ceder"), "no class folder 'ceder'", "Did you mean 'cedar'?")
+    refused(
+        topwork("train", photos, "--ignore-class", "ceder"), "no class 'ceder' to leave out", "Did you mean 'cedar'?"
+    )
 
 
 @pytest.mark.parametrize("side", ["test", "validation"])

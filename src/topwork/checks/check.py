@@ -49,6 +49,7 @@ class DataCheck:
         copies: images that show the same picture.
         doubts: labels that are probably wrong.
         strange: `(M,)`, images unlike all others, the strangest first.
+        torn_groups: the groups with images in several splits.
         sizes: `(K,)`, how many readable images each class has.
         share_small: the share of the images looked at whose shorter side is less than half of the input's.
         input_size: the backbone's, in pixels.
@@ -63,6 +64,7 @@ class DataCheck:
     copies: Copies
     doubts: LabelDoubts
     strange: IntArray
+    torn_groups: Sequence[str]
     sizes: IntArray
     share_small: float
     input_size: int
@@ -147,6 +149,7 @@ class DataCheck:
             "copies_with_two_labels": len(self.contradictions),
             "probable_label_errors": len(self.doubts.indices),
             "strange": len(self.strange),
+            "groups_in_several_splits": len(self.torn_groups),
             "imbalance": self.imbalance,
             "share_of_small_images": self.share_small,
         }
@@ -201,6 +204,7 @@ def check_dataset(
         copies=copies,
         doubts=doubts,
         strange=strange,
+        torn_groups=dataset.torn_groups,
         sizes=np.bincount(labels, minlength=len(dataset.class_names)),
         share_small=_share_small(dataset, indices, backbone.size),
         input_size=backbone.size,

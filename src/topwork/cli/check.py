@@ -80,6 +80,10 @@ def _as_text(found: DataCheck, out: Path | None) -> str:
     lines.append(f"Copies with two labels: {summary['copies_with_two_labels']:,}")
     section("Labels that are probably wrong", summary["probable_label_errors"], ["label"])
     section("Strange images", summary["strange"], ["strange"])
+    if found.torn_groups:
+        lines.append(
+            f"Groups with images in several splits: {len(found.torn_groups):,}, such as {found.torn_groups[0]!r}"
+        )
     lines += _remarks(found)
     return "\n".join([*lines, f"All findings: {out}"] if out else lines)
 

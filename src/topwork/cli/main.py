@@ -20,6 +20,7 @@ from topwork.cli.learning_curve import learning_curve
 from topwork.cli.predict import predict
 from topwork.cli.serve import serve
 from topwork.cli.train import train
+from topwork.cli.words import with_flags
 from topwork.errors import TopworkError
 from topwork.version import VERSION
 
@@ -55,7 +56,7 @@ def run() -> None:
         error.show()
         sys.exit(error.exit_code)
     except TopworkError as error:
-        _say(f"Error: {error}")
+        _say(with_flags(f"Error: {error}"))
         sys.exit(1)
     except (KeyboardInterrupt, click.exceptions.Abort):
         _say(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from topwork.cli.words import with_flags
+
 if TYPE_CHECKING:
     from topwork.backbones.backbone import Backbone
     from topwork.backbones.engines import Device
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-_DATA_OPTIONS = ("image_column", "label_column", "split_column", "group_column", "ignore_classes")
+_DATA_OPTIONS = (
+    *("image_column", "label_column", "split_column", "group_column"),
+    *("ignore_classes", "min_images", "val_as", "group_by", "group_pattern"),
+)
 
 
 def data_options(function: Function) -> Function:
@@ -31,7 +36,27 @@ def data_options(function: Function) -> Function:
             "ignore_classes",
             metavar="NAME",
             multiple=True,
-            help="Leave a class folder out.",
+            help="Leave a class out.",
+        ),
+        click.option(
+            "--min-images", type=click.IntRange(0), default=0, metavar="N", help="Leave out classes with fewer images."
+        ),
+        click.option(
+            "--val-as",
+            type=click.Choice(["test", "validation"]),
+            default="test",
+            show_default=True,
+            help="What val/ is for, where there is train/ and no test/.",
+        ),
+        click.option(
+            "--group-by",
+            type=click.Choice(["folder"]),
+            help="Keep the images of each folder below the class folders in one split.",
+        ),
+        click.option(
+            "--group-pattern",
+            metavar="REGEX",
+            help="Keep images in one split in whose paths the first capture is the same, such as '(site[0-9]+)'.",
         ),
     )
     for option in reversed(options):
@@ -138,5 +163,5 @@ def load_dataset(source: str, options: dict[str, Any], reporter: Reporter, *, of
     dataset = ImageDataset.load(source, **options, offline=offline)
     reporter.note(f"{len(dataset):,} images of {len(dataset.class_names):,} classes in {dataset.origin}")
     for note in dataset.notes:
-        reporter.warning(note)
+        reporter.warning(with_flags(note))
     return dataset

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,11 @@ from topwork.data.splits import (
     assign_sides,
     find_units,
 )
-from topwork.data.table import LabelTable
+from topwork.data.table import LabelTable, listed, require_known_classes
 from topwork.errors import BadImageError, DataError, OptionError, ShapeError
 from topwork.files import printable
 from topwork.progress import Reporter
-from topwork.types import DigestArray, IntArray, StrArray
+from topwork.types import DigestArray, GroupBy, IntArray, StrArray, ValAs
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +61,37 @@ class ImageDataset:
     is_split: bool = False
 
     @classmethod
-    def from_directory(cls, path: str | Path, *, ignore_classes: Sequence[str] = ()) -> ImageDataset:
+    def from_directory(
+        cls,
+        path: str | Path,
+        *,
+        ignore_classes: Sequence[str] = (),
+        min_images: int = 0,
+        val_as: ValAs = "test",
+        group_by: GroupBy | None = None,
+        group_pattern: str | None = None,
+    ) -> ImageDataset:
         """A folder with a sub-folder per class, or with `train/`, `validation/`, `test/` above the classes.
 
+        Args:
+            path: the folder.
+            ignore_classes: class folders to leave out.
+            min_images: classes with fewer images are left out.
+            val_as: what `val/` is for where there is a `train/` and no `test/`: 'test', its images test the classifier
+                and validation images are taken from `train/`; or 'validation'.
+            group_by: 'folder': the images of each folder below the class folders are a group, which stays in one
+                split. Folders of equal names below several classes are one group.
+            group_pattern: a regular expression that is searched in the path of each image below `path`, with `/`
+                between folders; images with the same first capture are a group.
+
         Raises:
-            DataError: no such folder, no images in it, one class only, or class folders that differ between splits.
+            DataError: no such folder, no images in it, one class only, classes without training images, or a pattern
+                that some images don't match.
+            OptionError: the pattern is no regular expression, or has no capture.
         """
-        return cls._from_labels(folders.read_folder(Path(path), ignore_classes), str(path))
+        grouping = folders.Grouping(group_by, group_pattern)
+        table = folders.read_folder(Path(path), ignore_classes, grouping)
+        return cls._from_labels(table, str(path), min_images=min_images, val_as=val_as)
 
     @classmethod
     def from_table(
@@ -78,18 +102,23 @@ class ImageDataset:
         label_column: str | None = None,
         split_column: str | None = None,
         group_column: str | None = None,
+        ignore_classes: Sequence[str] = (),
+        min_images: int = 0,
+        val_as: ValAs = "test",
     ) -> ImageDataset:
         """A CSV or Parquet table, one image a row: a path, or in Parquet also the encoded bytes.
 
         Columns left unnamed are found by their usual names (`image`, `path`, `file_name`, …; `label`, `class`, …;
         `split`). Paths are relative to the table's folder. Class names come from the labels themselves, or from
         the schema's metadata (Hugging Face's ClassLabel, or a `classes` entry with a name a line).
+        `ignore_classes`, `min_images` and `val_as` are those of `from_directory`.
 
         Raises:
             DataError: no such table, a column that isn't there, a row without label, or one class only.
         """
         columns = tables.Columns(image=image_column, label=label_column, split=split_column, group=group_column)
-        return cls._from_labels(tables.read_table(Path(path), columns), str(path))
+        table = tables.read_table(Path(path), columns)
+        return cls._from_labels(table, str(path), ignore_classes=ignore_classes, min_images=min_images, val_as=val_as)
 
     @classmethod
     def from_arrays(
@@ -121,7 +150,7 @@ class ImageDataset:
             sides=None if splits is None else np.asarray(splits, dtype=str),
             groups=None if groups is None else np.asarray(groups, dtype=str),
         )
-        return cls._from_labels(table, "arrays")
+        return cls._from_labels(table, "arrays", val_as="validation")
 
     @classmethod
     def from_name(cls, name: str, *, offline: bool = False) -> ImageDataset:
@@ -144,9 +173,15 @@ class ImageDataset:
         split_column: str | None = None,
         group_column: str | None = None,
         ignore_classes: Sequence[str] = (),
+        min_images: int = 0,
+        val_as: ValAs = "test",
+        group_by: GroupBy | None = None,
+        group_pattern: str | None = None,
         offline: bool = False,
     ) -> ImageDataset:
         """The images that `source` names: a folder, a CSV or Parquet table, or a named set.
+
+        The arguments are those of `from_table` and `from_directory`.
 
         Raises:
             DataError: it is none of these, or can't be used.
@@ -155,30 +190,81 @@ class ImageDataset:
             raise DataError("Expected a folder, a table or a named set; got an empty name. An unset variable, perhaps?")
         path = Path(source)
         columns = (image_column, label_column, split_column, group_column)
-        is_table = path.suffix.lower() in tables.SUFFIXES
+        is_table, is_folder = path.suffix.lower() in tables.SUFFIXES, path.is_dir()
         if any(columns) and not is_table:
             raise OptionError(f"Column names are for a CSV or Parquet table; {str(source)!r} isn't one.")
-        if ignore_classes and not path.is_dir():
-            raise OptionError(f"--ignore-class is for a folder with a sub-folder per class; {str(source)!r} isn't one.")
+        if (group_by or group_pattern) and not is_folder:
+            raise OptionError(f"group_by and group_pattern are for a folder of images; {str(source)!r} isn't one.")
         if is_table:
-            return cls._from_labels(tables.read_table(path, tables.Columns(*columns)), str(source))
-        if path.is_dir() or str(source) not in named.NAMES:
-            return cls.from_directory(path, ignore_classes=ignore_classes)
-        return cls.from_name(str(source), offline=offline)
+            table = tables.read_table(path, tables.Columns(*columns))
+            return cls._from_labels(
+                table, str(source), ignore_classes=ignore_classes, min_images=min_images, val_as=val_as
+            )
+        if is_folder or str(source) not in named.NAMES:
+            return cls.from_directory(
+                path,
+                ignore_classes=ignore_classes,
+                min_images=min_images,
+                val_as=val_as,
+                group_by=group_by,
+                group_pattern=group_pattern,
+            )
+        found = named.read_named(str(source), offline=offline)
+        return cls._from_labels(found, str(source), ignore_classes=ignore_classes, min_images=min_images)
 
     @classmethod
-    def _from_labels(cls, table: LabelTable, origin: str) -> ImageDataset:
+    def _from_labels(
+        cls,
+        table: LabelTable,
+        origin: str,
+        *,
+        ignore_classes: Sequence[str] = (),
+        min_images: int = 0,
+        val_as: ValAs = "test",
+    ) -> ImageDataset:
+        if val_as not in get_args(ValAs):
+            raise OptionError(f"Expected val_as to be 'test' or 'validation'; got {val_as!r}.")
         labels, class_names = table.integer_labels()
-        return cls(
+        sides, notes = table.checked_sides(), list(table.notes)
+        if sides is not None and val_as == "test" and set(np.unique(sides)) == {TRAIN, VALIDATION}:
+            sides[sides == VALIDATION] = TEST
+            notes.append(
+                "the data brings training and validation images and no test images. Its validation images test the "
+                "classifier; others for validation are taken from the training images. For the other reading: "
+                "`val_as=validation`."
+            )
+        dataset = cls(
             source=table.source,
             rows=np.arange(len(labels)),
             labels=labels,
             class_names=class_names,
-            sides=table.checked_sides(),
+            sides=sides,
             groups=table.groups,
             origin=printable(origin),
-            notes=table.notes,
+            notes=tuple(notes),
         )
+        require_known_classes(ignore_classes, class_names)
+        return dataset._without_classes(ignore_classes, min_images)
+
+    def _without_classes(self, names: Sequence[str], min_images: int) -> ImageDataset:
+        """The images of the other classes; those with fewer images than `min_images` go too, and are named."""
+        counts = np.bincount(self.labels, minlength=len(self.class_names))
+        small = [name for name, n in zip(self.class_names, counts, strict=True) if n < min_images]
+        left = [name for name in self.class_names if name not in {*names, *small}]
+        if len(left) == len(self.class_names):
+            return self
+        if not left:
+            raise DataError(f"No class is left: all have fewer than {min_images:,} images, or were left out.")
+        place = np.array([left.index(name) if name in left else -1 for name in self.class_names])
+        part = self.select(place[self.labels] >= 0)
+        notes = self.notes
+        if small:
+            n_images = int(sum(counts[self.class_names.index(name)] for name in small))
+            notes = (
+                *notes,
+                f"the {listed(small)} with fewer than {min_images:,} images, {n_images:,} in all, left out.",
+            )
+        return replace(part, labels=place[part.labels], class_names=tuple(left), notes=notes)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -226,11 +312,20 @@ class ImageDataset:
             self.__dict__["digests"] = result
         return self.__dict__["digests"]  # type: ignore[no-any-return]
 
+    @property
+    def torn_groups(self) -> list[str]:
+        """The groups whose images lie in several splits that the data brings, sorted."""
+        if self.groups is None or self.sides is None:
+            return []
+        pairs = np.unique(np.stack([self.groups, self.sides]), axis=1)
+        names, counts = np.unique(pairs[0], return_counts=True)
+        return [str(name) for name in names[counts > 1]]
+
     def split(self, *, test: float = TEST_FRACTION, validation: float = VALIDATION_FRACTION) -> ImageDataset:
         """The same dataset with a side for every image.
 
         Sides that the data brings are kept. What it doesn't bring is taken from the train side, by content
-        (see `topwork.data.splits`); a dataset that brings a train side and nothing else gets no test side.
+        (see `topwork.data.splits`).
 
         Args:
             test: the fraction of the images for testing.
@@ -254,8 +349,6 @@ class ImageDataset:
             brought = set(np.unique(sides))
             missing = {TEST: test, VALIDATION: validation}
             missing = {side: part for side, part in missing.items() if side not in brought}
-            if brought == {TRAIN}:
-                missing.pop(TEST)
         if missing and np.any(open_images):
             units = find_units(self.digests[open_images], None if self.groups is None else self.groups[open_images])
             sides[open_images] = assign_sides(

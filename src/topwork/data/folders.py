@@ -3,36 +3,88 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from topwork.data.decoding import SUFFIXES
 from topwork.data.sources import FileImages
 from topwork.data.splits import TRAIN
-from topwork.data.table import SIDE_OF_NAME, LabelTable
-from topwork.errors import DataError, did_you_mean
+from topwork.data.table import SIDE_OF_NAME, LabelTable, listed, require_known_classes
+from topwork.errors import DataError, OptionError
 from topwork.files import printable
+from topwork.types import GroupBy, StrArray
 
 
-def read_folder(root: Path, ignore_classes: Sequence[str]) -> LabelTable:
+@dataclass(frozen=True)
+class Grouping:
+    """Which images stay together in one split: see `ImageDataset.from_directory`.
+
+    Raises:
+        OptionError: both ways at once, an unknown one, or no regular expression with a capture.
+    """
+
+    by: GroupBy | None = None
+    pattern: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.by not in (None, *get_args(GroupBy)):
+            raise OptionError(f"Expected group_by to be 'folder'; got {self.by!r}.")
+        if self.by and self.pattern:
+            raise OptionError("Expected group_by or group_pattern; got both.")
+        try:
+            if self.pattern and re.compile(self.pattern).groups < 1:
+                raise OptionError(
+                    f"Expected group_pattern with a capture, such as '(site[0-9]+)'; got {self.pattern!r}."
+                )
+        except re.error as error:
+            raise OptionError(f"group_pattern {self.pattern!r} is no regular expression: {error}.") from error
+
+    def groups(self, root: Path, paths: list[str], class_folders: list[Path]) -> StrArray | None:
+        """`(N,)`, the group of each image; None where there are none."""
+        if self.by is None and self.pattern is None:
+            return None
+        if self.pattern is None:
+            return np.array([_inner_folder(path, folder) for path, folder in zip(paths, class_folders, strict=True)])
+        below = [Path(path).relative_to(root).as_posix() for path in paths]
+        found = [re.search(self.pattern, path) for path in below]
+        missing = [path for path, match in zip(below, found, strict=True) if not match or match[1] is None]
+        if missing:
+            raise DataError(
+                f"group_pattern {self.pattern!r} finds nothing in {len(missing):,} of {len(below):,} paths, such as "
+                f"{printable(missing[0])!r}. Change the pattern, so that every image has a group."
+            )
+        return np.array([printable(match[1]) for match in found if match])
+
+
+def _inner_folder(path: str, class_folder: Path) -> str:
+    """The folder of an image below its class folder; for one that lies directly in it, the image itself."""
+    inner = Path(path).relative_to(class_folder)
+    return printable(inner.parent.as_posix()) if len(inner.parts) > 1 else printable(path)
+
+
+def read_folder(root: Path, ignore_classes: Sequence[str], grouping: Grouping) -> LabelTable:
     """The images below `root`, labelled by their class folder.
 
     Raises:
-        DataError: no such folder, no images, or class folders that differ between splits.
+        DataError: no such folder, no images, or classes that have no training images.
     """
     _require_folder(root)
     names = {printable(entry.name) for entry in _subfolders(root)}
     if len(names) == 1 and SIDE_OF_NAME.get(min(names).lower()) == TRAIN:
-        return read_folder(root / min(names), ignore_classes)
-    side_folders = _side_folders(root, ignore_classes)
+        return read_folder(root / min(names), ignore_classes, grouping)
+    side_folders, remarks = _side_folders(root, ignore_classes)
     paths: list[str] = []
     labels: list[str] = []
     sides: list[str] = []
+    class_folders: list[Path] = []
     passed_over: Counter[str] = Counter()
-    remarks: list[str] = []
     classes_of: dict[Path, set[str]] = {}
     for side, folder in side_folders or [("", root)]:
         for class_folder in _subfolders(folder):
@@ -46,15 +98,17 @@ def read_folder(root: Path, ignore_classes: Sequence[str]) -> LabelTable:
             paths += found
             labels += [name] * len(found)
             sides += [side] * len(found)
-    _require_known(ignore_classes, names)
+            class_folders += [class_folder] * len(found)
+    require_known_classes(ignore_classes, names)
     if not paths:
         raise DataError(_why_no_images(root))
     if side_folders:
-        _require_same_classes(classes_of, next(folder for side, folder in side_folders if side == TRAIN))
+        remarks += _compare_classes(classes_of, next(folder for side, folder in side_folders if side == TRAIN))
     return LabelTable(
         source=FileImages(tuple(paths), str(root)),
         labels=np.array(labels),
         sides=np.array(sides) if side_folders else None,
+        groups=grouping.groups(root, paths, class_folders),
         notes=(*remarks, *_notes(root, passed_over)),
     )
 
@@ -91,49 +145,76 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(found, key=lambda entry: os.fsencode(entry.name))
 
 
-def _require_known(ignore_classes: Sequence[str], names: set[str]) -> None:
-    for name in ignore_classes:
-        if name not in names:
-            raise DataError(f"There is no class folder {name!r} to leave out.{did_you_mean(name, names)}")
-
-
-def _side_folders(root: Path, ignore_classes: Sequence[str]) -> list[tuple[str, Path]]:
-    """`train/`, `validation/`, `test/` where these are what the folder holds."""
+def _side_folders(root: Path, ignore_classes: Sequence[str]) -> tuple[list[tuple[str, Path]], list[str]]:
+    """`train/`, `validation/`, `test/` where these are what the folder holds; and what was passed over beside them."""
     found = [(SIDE_OF_NAME.get(entry.name.lower(), ""), entry) for entry in _subfolders(root)]
     found = [(side, entry) for side, entry in found if printable(entry.name) not in ignore_classes]
     sides = [side for side, _ in found]
     if TRAIN not in sides or len({*sides} - {""}) < 2:
-        return []
-    for side, entry in found:
-        if not side:
-            raise DataError(
-                f"{printable(str(root))!r} holds {printable(entry.name)!r} beside folders for training and testing. "
-                f"Move it elsewhere, or leave it out with --ignore-class {printable(entry.name)}."
-            )
-    if len(set(sides)) < len(sides):
+        return [], []
+    others = [entry for side, entry in found if not side]
+    with_images = [printable(entry.name) for entry in others if any(image_files(entry, Counter()))]
+    if with_images:
         raise DataError(
-            f"{printable(str(root))!r} has two folders for one split: {', '.join(e.name for _, e in found)}."
+            f"{printable(str(root))!r} holds the {listed(with_images, what=('folder', 'folders'))} with images beside "
+            f"folders for training and testing. Move them elsewhere, or leave them out: {_leave_out(with_images)}."
         )
-    return found
+    if len({*sides} - {""}) < len(sides) - len(others):
+        names = ", ".join(entry.name for side, entry in found if side)
+        raise DataError(f"{printable(str(root))!r} has two folders for one split: {names}.")
+    remarks = []
+    if others:
+        names = listed([printable(entry.name) for entry in others], what=("folder", "folders"))
+        remarks.append(f"{printable(str(root))!r} holds the {names} without images: passed over.")
+    return [(side, entry) for side, entry in found if side], remarks + _flat_remarks(found)
 
 
-def _require_same_classes(classes_of: dict[Path, set[str]], train: Path) -> None:
-    known = classes_of.get(train, set())
+def _flat_remarks(found: list[tuple[str, Path]]) -> list[str]:
+    """Folders of a split whose images lie in no class folder, as images to be answered often do."""
+    remarks = []
+    for side, folder in found:
+        n = _n_loose(folder) if side else 0
+        if n and not _subfolders(folder):
+            shown = printable(str(folder))
+            remarks.append(
+                f"{shown!r} holds {n:,} images without class folders: they have no labels and are left out. "
+                f"`topwork predict RUN {shlex.quote(shown)}` answers them."
+            )
+    return remarks
+
+
+def _compare_classes(classes_of: dict[Path, set[str]], train: Path) -> list[str]:
+    """What there is to say of classes that a split lacks.
+
+    Raises:
+        DataError: there are classes without a folder for training.
+    """
+    known, remarks = classes_of.get(train, set()), []
     for folder, names in classes_of.items():
-        for name in sorted(names - known):
+        shown = printable(str(folder))
+        if unknown := sorted(names - known):
             raise DataError(
-                f"{printable(str(folder))!r} has a class {name!r} that {printable(str(train))!r} does not. "
-                f"Add training images of it, or leave it out with --ignore-class {name}."
+                f"{shown!r} has the {listed(unknown)} that {printable(str(train))!r} does not have. Add training "
+                f"images, or leave them out: {_leave_out(unknown)}."
             )
-        for name in sorted(known - names):
-            raise DataError(
-                f"{printable(str(train))!r} has a class {name!r} that {printable(str(folder))!r} does not. "
-                f"Add images of it there, or leave it out with --ignore-class {name}."
+        if missing := sorted(known - names):
+            remarks.append(
+                f"{shown!r} has no images of the {listed(missing)}, so it can't tell how well they are recognised."
             )
+    return remarks
+
+
+def _leave_out(names: Sequence[str]) -> str:
+    return " ".join(f"--ignore-class {shlex.quote(name)}" for name in names[:5])
+
+
+def _n_loose(folder: Path) -> int:
+    """The images that lie directly in a folder."""
+    return sum(1 for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES)
 
 
 def _why_no_images(root: Path) -> str:
-    loose = sum(1 for entry in root.iterdir() if entry.suffix.lower() in SUFFIXES)
+    loose = _n_loose(root)
     shown = printable(str(root))
     if loose:
         return (
@@ -160,7 +241,7 @@ def _remarks(class_folder: Path, found: list[str]) -> list[str]:
 
 def _notes(root: Path, passed_over: Counter[str]) -> tuple[str, ...]:
     notes = []
-    loose = sum(1 for entry in root.iterdir() if entry.suffix.lower() in SUFFIXES)
+    loose = _n_loose(root)
     if loose:
         notes.append(f"{loose:,} images lie outside the class folders and were left out.")
     if passed_over:

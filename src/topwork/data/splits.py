@@ -131,14 +131,24 @@ def _units_of_classes(labels: IntArray, units: Units, n_classes: int) -> list[In
 
 def _require_enough(labels: IntArray, of_class: list[IntArray], class_names: tuple[str, ...], needed: int) -> None:
     n_images = np.bincount(labels, minlength=len(class_names))
-    for name, n, own in zip(class_names, n_images, of_class, strict=True):
-        if len(own) < needed:
-            what = "no images" if n == 0 else f"{n} image{'s' if n > 1 else ''}"
-            apart = "" if len(own) == n else f" ({len(own)} when copies and groups are kept together)"
-            raise SplitError(
-                f"Class {name!r} has {what}{apart}, too few to split: {needed} sides need one each. "
-                "Add images of it, or leave it out."
-            )
+    small = [k for k, own in enumerate(of_class) if len(own) < needed]
+    if not small:
+        return
+    described = [f"{class_names[k]!r} ({_size(int(n_images[k]), len(of_class[k]))})" for k in small[:10]]
+    more = f" and {len(small) - 10:,} more" if len(small) > 10 else ""
+    most = max(int(n_images[k]) for k in small)
+    has = "has" if len(small) == 1 else "have"
+    raise SplitError(
+        f"{len(small):,} of {len(class_names):,} classes {has} too few images to split: {', '.join(described)}{more}. "
+        f"Each of {needed} splits needs one. Add images, or leave classes out that have fewer than {most + 1:,}: "
+        f"`min_images={most + 1}`."
+    )
+
+
+def _size(n_images: int, n_units: int) -> str:
+    """`1 image`, or `5 images, 2 when copies and groups are kept together`."""
+    together = "" if n_units == n_images else f", {n_units} when copies and groups are kept together"
+    return f"{n_images} image{'' if n_images == 1 else 's'}{together}"
 
 
 def _give_every_class(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from topwork.data.sources import ImageSource
 from topwork.data.splits import SIDES, TEST, TRAIN, VALIDATION
-from topwork.errors import DataError, ShapeError
+from topwork.errors import DataError, ShapeError, did_you_mean
 from topwork.files import printable
 from topwork.types import IntArray, StrArray
 
@@ -60,7 +60,7 @@ class LabelTable:
         return labels, tuple(names)
 
     def checked_sides(self) -> StrArray | None:
-        """`sides` in our own words, or None where they hold no split.
+        """`sides` in our own words, or None where they hold no split: none at all, or all for training.
 
         Raises:
             DataError: a side that isn't train, validation or test, or no image for training.
@@ -78,7 +78,21 @@ class LabelTable:
         sides = np.array([SIDE_OF_NAME[str(side)] for side in lowered], dtype="<U10")
         if TRAIN not in sides:
             raise DataError(f"No image is marked for training; the split says {', '.join(np.unique(sides))}.")
-        return sides
+        return None if np.all(sides == TRAIN) else sides
+
+
+def require_known_classes(names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise a `DataError` unless every class to leave out is there."""
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise DataError(f"There is no class {name!r} to leave out.{did_you_mean(name, known)}")
+
+
+def listed(names: Sequence[str], *, what: tuple[str, str] = ("class", "classes"), most: int = 5) -> str:
+    """`class 'a'`, or `classes 'a', 'b', … and 3 more`."""
+    shown = ", ".join(map(repr, names[:most])) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+    return f"{what[len(names) > 1]} {shown}"
 
 
 def sorted_names(names: Iterable[str]) -> list[str]:

@@ -217,6 +217,7 @@ def _run_record(classifier: ImageClassifier, training: Training, facts: RunFacts
             "images": len(dataset),
             "sides": {str(side): int(n) for side, n in zip(sides, counts, strict=True)},
             "notes": list(dataset.notes),
+            "groups_in_several_splits": len(dataset.torn_groups),
         },
         "backbone": {
             **feature_facts(classifier.backbone),

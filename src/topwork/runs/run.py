@@ -22,6 +22,7 @@ from topwork.classifier.saving import load_classifier
 from topwork.classifier.training import Training, fit_classifier
 from topwork.data.dataset import ImageDataset
 from topwork.data.splits import SIDES, TEST, VALIDATION
+from topwork.data.table import listed
 from topwork.errors import DataError, OptionError, StorageError, TopworkError
 from topwork.evaluation.evaluate import evaluate_predictions
 from topwork.evaluation.metrics import Evaluation, evaluate_probabilities
@@ -31,6 +32,7 @@ from topwork.runs.folder import RunFacts, training_images, write_run_folder
 from topwork.runs.trackers import require_trackers, track
 from topwork.types import IntArray, OnBadImage
 
+_GROUP = ("group", "groups")
 FEW = 10
 """Validation images below which a warning is due."""
 
@@ -99,6 +101,7 @@ def train(
     split = dataset.with_sides
     _require_every_side(split)
     _warn_of_few(split, reporter)
+    _warn_of_torn_groups(split, reporter)
     classifier = fit_classifier(
         split, backbone, top=top, flip=flip, seed=seed, on_bad_image=on_bad_image, device=device, reporter=reporter
     )
@@ -232,6 +235,16 @@ def _warn_of_few(dataset: ImageDataset, reporter: Reporter) -> None:
     if untested:
         shown = ", ".join(untested[:5]) + (f" and {len(untested) - 5:,} more" if len(untested) > 5 else "")
         reporter.warning(f"there is no test image of {shown}: how well that is recognised is not measured.")
+
+
+def _warn_of_torn_groups(dataset: ImageDataset, reporter: Reporter) -> None:
+    torn = dataset.torn_groups
+    if torn and dataset.groups is not None:
+        n_groups = len(np.unique(dataset.groups))
+        reporter.warning(
+            f"{len(torn):,} of {n_groups:,} groups have images in several splits ({listed(torn, what=_GROUP)}): the "
+            "test accuracy may be too high. The split comes with the data; without it, groups are kept in one split."
+        )
 
 
 def _evaluate_side(classifier: ImageClassifier, training: Training, side: str) -> tuple[Evaluation, Predictions]:

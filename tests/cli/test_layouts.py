@@ -1,0 +1,167 @@
+"""Data as people lay it out: which images train, which test, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+
+from helpers import make_photo, make_photos
+
+Topwork = Callable[..., Any]
+
+
+def sizes(answer: Any, run: str = "run") -> dict[str, int]:
+    """How many images of a training lay in each split."""
+    assert answer.status == 0, answer.err
+    found: dict[str, int] = json.loads(Path(run, "run.json").read_text())["data"]["sides"]
+    return found
+
+
+def train(topwork: Topwork, *arguments: object) -> Any:
+    return topwork("train", *arguments, "--size", "32", "--no-check", "--quiet", "--out", "run")
+
+
+@pytest.fixture
+def train_and_val(tmp_path: Path) -> Path:
+    make_photos(tmp_path / "set" / "train", n=20)
+    make_photos(tmp_path / "set" / "val", n=6, seed=500)
+    return tmp_path / "set"
+
+
+def test_val_beside_train_is_the_test(topwork: Topwork, train_and_val: Path) -> None:
+    answer = train(topwork, train_and_val)
+    found = sizes(answer)
+    assert found["test"] == 18
+    assert found["train"] + found["validation"] == 60
+    assert "Its validation images test the classifier" in answer.err
+    assert "--val-as validation" in answer.err
+
+
+def test_val_as_validation_is_the_other_reading(topwork: Topwork, train_and_val: Path) -> None:
+    answer = train(topwork, train_and_val, "--val-as", "validation")
+    found = sizes(answer)
+    assert found["validation"] == 18
+    assert found["train"] + found["test"] == 60
+    assert "Its validation images" not in answer.err
+
+
+def test_train_val_and_test_mean_what_they_say(topwork: Topwork, train_and_val: Path) -> None:
+    make_photos(train_and_val / "test", n=5, seed=900)
+    assert sizes(train(topwork, train_and_val)) == {"train": 60, "validation": 18, "test": 15}
+
+
+def test_a_flat_test_folder_without_labels_is_named(topwork: Topwork, train_and_val: Path) -> None:
+    (train_and_val / "test").mkdir()
+    for i in range(10):
+        make_photo((9, 9, 200), 700 + i).save(train_and_val / "test" / f"{i}.png")
+    answer = train(topwork, train_and_val)
+    assert sizes(answer)["test"] == 18
+    assert "holds 10 images without class folders: they have no labels and are left out" in answer.err
+    assert f"topwork predict RUN {train_and_val}/test" in answer.err
+
+
+def test_a_flat_test_folder_beside_train_alone(topwork: Topwork, tmp_path: Path) -> None:
+    make_photos(tmp_path / "set" / "train", n=20)
+    (tmp_path / "set" / "test").mkdir()
+    make_photo((9, 9, 200), 700).save(tmp_path / "set" / "test" / "0.png")
+    answer = train(topwork, tmp_path / "set")
+    assert set(sizes(answer)) == {"train", "validation", "test"}
+    assert "holds 1 images without class folders" in answer.err
+
+
+def test_folders_without_images_beside_train_are_passed_over_together(topwork: Topwork, train_and_val: Path) -> None:
+    for name in ("logs", "cache"):
+        (train_and_val / name).mkdir()
+    answer = train(topwork, train_and_val)
+    assert sizes(answer)["test"] == 18
+    assert answer.err.count("without images: passed over") == 1
+    assert "'cache', 'logs'" in answer.err
+
+
+def png(seed: int) -> bytes:
+    import io
+
+    file = io.BytesIO()
+    make_photo(((37 * seed) % 256, 90, 40), seed).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_groups_in_several_splits_of_the_data_are_counted(topwork: Topwork, tmp_path: Path) -> None:
+    rows = {
+        "image": [png(i) for i in range(60)],
+        "label": ["ash", "birch"] * 30,
+        "patient": [f"p{i // 6}" for i in range(60)],
+        "split": ["test" if i % 3 == 0 else "train" for i in range(60)],
+    }
+    parquet.write_table(pa.table(rows), tmp_path / "t.parquet")
+    answer = train(topwork, "t.parquet", "--group-column", "patient")
+    assert answer.status == 0, answer.err
+    assert "10 of 10 groups have images in several splits (groups 'p0', 'p1'" in answer.err
+    assert json.loads(Path("run/run.json").read_text())["data"]["groups_in_several_splits"] == 10
+    answer = topwork("check", "t.parquet", "--group-column", "patient", "--size", "32")
+    assert "Groups with images in several splits: 10" in answer.out
+
+
+def splits_of(run: str = "run") -> dict[str, str]:
+    rows = parquet.read_table(Path(run) / "images.parquet").to_pylist()
+    return {row["image"]: row["side"] for row in rows}
+
+
+def test_images_of_one_folder_stay_together(topwork: Topwork, tmp_path: Path) -> None:
+    for k, name in enumerate(("ash", "birch")):
+        for site in range(12):
+            folder = tmp_path / "set" / name / f"site{site}"
+            folder.mkdir(parents=True)
+            for i in range(3):
+                make_photo((200 * k, 200 - 200 * k, 9), 100 * k + 10 * site + i).save(folder / f"{i}.png")
+    answer = train(topwork, "set", "--group-by", "folder")
+    assert answer.status == 0, answer.err
+    by_site: dict[str, set[str]] = {}
+    for image, split in splits_of().items():
+        by_site.setdefault(image.split("/")[1], set()).add(split)
+    assert all(len(splits) == 1 for splits in by_site.values())
+    answer = topwork("train", "set", "--group-pattern", "(site[0-9]+)/", "--size", "32", "--no-check", "--out", "again")
+    assert answer.status == 0, answer.err
+    assert splits_of("again") == splits_of()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--group-pattern", "("], "is no regular expression"),
+        (["--group-pattern", "site"], "with a capture"),
+        (["--group-pattern", "(1)[.]"], "finds nothing in 30 of 36 paths, such as"),
+        (["--group-pattern", "(1)", "--group-by", "folder"], "got both"),
+    ],
+)
+def test_groups_that_cannot_be_found(topwork: Topwork, photos: Path, options: list[str], said: str) -> None:
+    answer = topwork("train", photos, *options)
+    assert answer.status == 1
+    assert said in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_small_classes_are_named_at_once_and_left_out_on_demand(topwork: Topwork, tmp_path: Path) -> None:
+    rows = [f"{i}.png,{'ash' if i % 2 else 'birch'}" for i in range(40)]
+    rows += [f"{40 + j}.png,rare{j}" for j in range(6)]
+    for i in range(46):
+        make_photo((200 * (i % 2), 90, 40), i).save(tmp_path / f"{i}.png")
+    (tmp_path / "tail.csv").write_text("\n".join(["path,label", *rows]))
+    answer = topwork("train", "tail.csv", "--size", "32")
+    assert answer.status == 1
+    assert "6 of 8 classes have too few images to split: 'rare0' (1 image), 'rare1' (1 image)" in answer.err
+    assert "--min-images 2" in answer.err
+    answer = train(topwork, "tail.csv", "--min-images", "2")
+    assert answer.status == 0, answer.err
+    assert "the classes 'rare0', 'rare1', 'rare2', 'rare3', 'rare4' and 1 more with fewer than 2 images" in answer.err
+    out = [part for j in range(6) for part in ("--ignore-class", f"rare{j}")]
+    answer = topwork("train", "tail.csv", *out, "--size", "32", "--no-check", "--json")
+    assert answer.status == 0, answer.err
+    answer = topwork("evaluate", "run", "tail.csv", "--ignore-class", "rare0")
+    assert "--ignore-class" in answer.err
