@@ -54,7 +54,7 @@ def request(image: bytes, images: int) -> bytes:
         kind = "multipart/form-data; boundary=limit"
         part = b'--limit\r\nContent-Disposition: form-data; name="images"; filename="a.jpg"\r\n\r\n' + image + b"\r\n"
         body = part * images + b"--limit--\r\n"
-    head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -38,7 +39,35 @@ class Running:
 @contextmanager
 def serving(run: Path, *options: object, **environment: str) -> Iterator[Running]:
     """`topwork serve run OPTIONS` on a free port, until the end of the block; it must then end well."""
-    command = [sys.executable, "-m", "topwork", "serve", str(run), "--port", "0", *map(str, options)]
+    with _started(["-m", "topwork", "serve", str(run), "--port", "0", *map(str, options)], environment) as running:
+        yield running
+
+
+_WITH_LIMITS = """
+import json, sys
+from topwork.classifier.saving import load_classifier
+from topwork.serve.limits import Connections, Limits
+from topwork.serve.running import address_of, listen, serve
+from topwork.serve.service import Service
+
+run, token, connections = sys.argv[1:]
+limits = Limits(image_bytes=100_000, connections=Connections(**json.loads(connections)))
+with listen("127.0.0.1", 0) as listener:
+    said = lambda: print(address_of(listener), flush=True)
+    serve(Service(load_classifier(run), limits), listener, token=token or None, on_ready=said)
+"""
+
+
+@contextmanager
+def serving_with_limits(run: Path, *, token: str = "", **connections: float) -> Iterator[Running]:
+    """The service started from Python, with `connections` as the fields of `Connections`."""
+    with _started(["-c", _WITH_LIMITS, str(run), token, json.dumps(connections)], {}) as running:
+        yield running
+
+
+@contextmanager
+def _started(arguments: list[str], environment: dict[str, str]) -> Iterator[Running]:
+    command = [sys.executable, *arguments]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
     )
@@ -88,6 +117,12 @@ def service(saved: Path) -> Iterator[Running]:
     """A service with the usual limits, one for all tests of a module."""
     with serving(saved) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def serve_with_limits() -> Callable[..., object]:
+    """`serving_with_limits`, for tests that want the service to lose its patience soon."""
+    return serving_with_limits
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,9 @@ def test_broken_requests_leave_it_serving(service: Any) -> None:
     chance = random.Random(1)
     host, port = service.address.removeprefix("http://").split(":")
     body = b"--x\r\nContent-Disposition: form-data; name=a; filename=b\r\n\r\nnothing\r\n--x--\r\n"
-    head = b"POST /predict?runners_up=2 HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    head = (
+        b"POST /predict?runners_up=2 HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    )
     whole = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
     for _ in range(300):
         content = bytearray(whole)

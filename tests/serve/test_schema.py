@@ -49,7 +49,7 @@ def test_description_is_whole(service: Any) -> None:
     )
     for path in ("/predict", "/explain"):
         operation = found["paths"][path]["post"]
-        assert set(operation["responses"]) == {"200", "400", "408", "413", "415", "422", "500", "503"}
+        assert set(operation["responses"]) == {"200", "400", "403", "408", "413", "415", "421", "422", "500", "503"}
         body = operation["requestBody"]["content"]
         assert set(body) == {"image/*", "application/octet-stream", "multipart/form-data"}
     assert httpx.get(f"{service.address}/docs").status_code == 404

@@ -24,6 +24,13 @@ Examples:
     metavar="TOKEN",
     help="What clients must show. Better set in TOPWORK_TOKEN: other users of this machine can read command lines.",
 )
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    metavar="NAME",
+    multiple=True,
+    help="A name that clients may call this service by, such as that of a proxy before it. May be given several times.",
+)
 @click.option("--max-megabytes", type=click.FloatRange(0.001), default=20, show_default=True, help="Of one image.")
 @click.option(
     "--max-megapixels", type=click.FloatRange(0.001, 178), default=50, show_default=True, help="Of one image."
@@ -39,6 +46,7 @@ def serve(
     host: str,
     port: int,
     token: str | None,
+    allow_hosts: tuple[str, ...],
     max_megabytes: float,
     max_megapixels: float,
     max_images: int,
@@ -52,6 +60,7 @@ def serve(
     from topwork.files import printable
 
     try:
+        from topwork.serve.access import is_this_machine
         from topwork.serve.limits import Limits
         from topwork.serve.running import address_of, listen, serve
         from topwork.serve.service import Service
@@ -65,17 +74,13 @@ def serve(
     classifier = load_classifier(run, device=device)  # type: ignore[arg-type]
     with listen(host, port) as listener:
         address = address_of(listener)
-        if token is None and not _is_this_machine(listener.getsockname()[0]):
+        if is_this_machine(listener.getsockname()[0]):
+            allow_hosts = (*allow_hosts, host)  # a name of this machine's own, such as one in /etc/hosts
+        elif token is None:
             click.echo("Warning: anyone who can reach this machine can use the service. Set TOPWORK_TOKEN.", err=True)
 
         def say_ready() -> None:
             n, name = len(classifier.class_names), classifier.backbone.name
             click.echo(f"Serving {printable(run)} ({n:,} classes, {name}) at {address}  (Ctrl-C stops)")
 
-        serve(Service(classifier, limits), listener, token=token, log=log, on_ready=say_ready)
-
-
-def _is_this_machine(host: str) -> bool:
-    import ipaddress
-
-    return ipaddress.ip_address(host).is_loopback
+        serve(Service(classifier, limits), listener, token=token, allow_hosts=allow_hosts, log=log, on_ready=say_ready)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from topwork.classifier.answers import RUNNERS_UP, Answer
 from topwork.errors import BadImageError, OptionError
 from topwork.serve import description
+from topwork.serve.access import Access
 from topwork.serve.batching import Request as Submitted
 from topwork.serve.body import read_images
 from topwork.serve.limits import Refusal
@@ -26,18 +28,23 @@ from topwork.serve.page import page, policy
 from topwork.serve.service import Service
 from topwork.version import VERSION
 
+_LOG = logging.getLogger("topwork.serve")
 _LOOK_AFTER = 0.5
 """Seconds between two looks whether a client that waits is still there."""
 _GONE = 499
 """What web servers count a client under that went away."""
 
 
-def create_app(service: Service, *, token: str | None = None) -> App:
+class _NotFinite(Exception):
+    """An answer holds NaN or an infinity, which JSON has no words for."""
+
+
+def create_app(service: Service, access: Access) -> App:
     """The service as an ASGI application.
 
     Args:
         service: what it serves.
-        token: what clients must show; None lets everyone in.
+        access: who may ask.
     """
 
     @asynccontextmanager
@@ -56,11 +63,11 @@ def create_app(service: Service, *, token: str | None = None) -> App:
     )
     _add_answers(app, service)
     _add_facts(app, service)
-    _add_errors(app)
-    if token is not None:
+    _add_errors(app, service)
+    if access.token is not None:
         plain = app.openapi
         app.openapi = lambda: description.with_token(plain())  # type: ignore[method-assign]
-    return Middleware(app, token, service.metrics)
+    return Middleware(app, access, service.metrics)
 
 
 def _add_answers(app: FastAPI, service: Service) -> None:
@@ -125,7 +132,7 @@ def _add_facts(app: FastAPI, service: Service) -> None:
         return Response(page(), media_type="text/html; charset=utf-8", headers={"Content-Security-Policy": policy()})
 
 
-def _add_errors(app: FastAPI) -> None:
+def _add_errors(app: FastAPI, service: Service) -> None:
     """Every error is JSON with a `detail` in words."""
 
     @app.exception_handler(Refusal)
@@ -155,11 +162,21 @@ def _add_errors(app: FastAPI) -> None:
         said = f"There is no {request.method} {request.url.path}. /openapi.json lists what there is."
         return _json_response({"detail": said}, error.status_code, dict(error.headers or {}))
 
+    @app.exception_handler(_NotFinite)
+    async def not_finite(request: Request, error: _NotFinite) -> Response:
+        said = "The answer has a number that is not finite (NaN or infinity). The classifier's files may be damaged."
+        _LOG.error("%s %s: %s", request.method, request.url.path, said)
+        service.metrics.bug()
+        return _json_response({"detail": f"{said} `topwork info` checks them."}, 500)
+
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> Response:
         return _json_response({"detail": "A mistake in the service; its log says more."}, 500)
 
 
 def _json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
-    return Response(body, status, headers, media_type="application/json")
+    try:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError as error:
+        raise _NotFinite from error
+    return Response(text.encode("utf-8", "backslashreplace"), status, headers, media_type="application/json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,10 +13,6 @@ if TYPE_CHECKING:
 
 RAW_NAME = "image"
 """What an image is called that comes without a name."""
-_PATIENCE = 20.0
-"""Seconds that a body may take, whatever its length."""
-_SLOWEST = 16_000
-"""Bytes a second that it must come at beyond that: a few thousand idle senders are an old way to block a server."""
 _PART_HEADS = 2_000
 """Bytes of a multipart body beside its images, for each of them."""
 
@@ -39,7 +34,7 @@ async def read_images(request: Request, limits: Limits, take: Callable[[int], No
         take: called with each number of bytes as they come; may raise.
 
     Raises:
-        Refusal: the body is too large, too slow, of another type, malformed, or empty.
+        Refusal: the body is too large, of another type, malformed, or empty.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -58,11 +53,11 @@ async def read_images(request: Request, limits: Limits, take: Callable[[int], No
 
 
 async def _read_raw(request: Request, limits: Limits, take: Callable[[int], None]) -> bytes:
-    parts = []
+    content = bytearray()  # a list of chunks would cost forty bytes for each that comes alone
     async for chunk in _chunks(request, limits.image_bytes, _too_large(limits)):
         take(len(chunk))
-        parts.append(chunk)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        content += chunk
+    return bytes(content)
 
 
 async def _read_multipart(request: Request, limits: Limits, take: Callable[[int], None]) -> list[SentImage]:
@@ -92,17 +87,8 @@ async def _chunks(request: Request, at_most: int, too_large: str) -> AsyncIterat
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > at_most:
         raise Refusal(413, too_large)
-    stream = request.stream()
-    began = asyncio.get_running_loop().time()
     n = 0
-    while True:
-        try:
-            async with asyncio.timeout_at(began + _PATIENCE + n / _SLOWEST):
-                chunk = await anext(stream, None)
-        except TimeoutError:
-            raise Refusal(408, f"The body came too slowly: {n:,} bytes in {_PATIENCE + n / _SLOWEST:.0f} s.") from None
-        if chunk is None:
-            return
+    async for chunk in request.stream():  # `protocol` ends one that comes too slowly
         n += len(chunk)
         if n > at_most:
             raise Refusal(413, too_large)
@@ -143,10 +129,15 @@ class _Form:
         self._content = bytearray()
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
-        self._field += data[start:end]
+        self._field += self._bounded(data[start:end])
 
     def _header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
+        self._value += self._bounded(data[start:end])
+
+    def _bounded(self, more: bytes) -> bytes:
+        if len(self._field) + len(self._value) + len(more) > _PART_HEADS:
+            raise Refusal(413, f"A header within a multipart body may have at most {_PART_HEADS:,} bytes.")
+        return more
 
     def _header_end(self) -> None:
         if self._field.lower() == b"content-disposition":

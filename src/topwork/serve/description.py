@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from topwork.serve.middleware import OPEN
+from topwork.serve.access import OPEN
 
 Schema = dict[str, Any]
 
@@ -50,10 +50,12 @@ _EXPLANATION = _object(
 _ERROR = _object({"detail": {"type": "string"}}, "What was expected, what came, and what to do.")
 _IMAGE = {"schema": {"type": "string", "format": "binary"}}
 _REASONS = {
-    400: "The body can't be taken apart.",
+    400: "The body can't be taken apart, or the head is not that of one request to one host.",
+    403: "A page of another site sent it, and the service has no token.",
     408: "The body came too slowly.",
     413: "Too many bytes, or too many images.",
     415: "Another Content-Type than that of an image or a form.",
+    421: "A Host that this service does not answer to.",
     422: "No image, one image that can't be read, or a parameter that is none.",
     500: "A mistake in the service; its log says more.",
     503: "Too much waits already, or the service is starting or stopping. Retry-After says when to try again.",
@@ -68,17 +70,28 @@ def _errors(*statuses: int) -> dict[int | str, Schema]:
     return {status: _json(_ERROR, _REASONS[status]) for status in statuses}
 
 
-_POST_ERRORS = _errors(400, 408, 413, 415, 422, 500, 503)
+_GET_ERRORS = _errors(400, 421)
+_POST_ERRORS = _errors(400, 403, 408, 413, 415, 421, 422, 500, 503)
 PREDICT: dict[int | str, Schema] = {200: _json(_PREDICTIONS, "An answer for each image."), **_POST_ERRORS}
 EXPLAIN: dict[int | str, Schema] = {200: _json(_EXPLANATION, "What speaks for the class."), **_POST_ERRORS}
-METADATA: dict[int | str, Schema] = {200: _json({"type": "object"}, "The classifier, and the limits of this service.")}
-METRICS: dict[int | str, Schema] = {200: {"description": "For Prometheus.", "content": {"text/plain": {}}}}
-PAGE: dict[int | str, Schema] = {200: {"description": "The page for people.", "content": {"text/html": {}}}}
+METADATA: dict[int | str, Schema] = {
+    200: _json({"type": "object"}, "The classifier, and the limits of this service."),
+    **_GET_ERRORS,
+}
+METRICS: dict[int | str, Schema] = {
+    200: {"description": "For Prometheus.", "content": {"text/plain": {}}},
+    **_GET_ERRORS,
+}
+PAGE: dict[int | str, Schema] = {
+    200: {"description": "The page for people.", "content": {"text/html": {}}},
+    **_GET_ERRORS,
+}
 _STATE = _object({"status": _NAME})
-HEALTH: dict[int | str, Schema] = {200: _json(_STATE, "The process answers.")}
+HEALTH: dict[int | str, Schema] = {200: _json(_STATE, "The process answers."), **_GET_ERRORS}
 READY: dict[int | str, Schema] = {
     200: _json(_STATE, "It can classify."),
     503: _json(_STATE, "Not yet, or not any more."),
+    **_GET_ERRORS,
 }
 
 

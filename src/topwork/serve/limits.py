@@ -4,9 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from topwork.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Connections:
+    """How many connections may be open, and how many seconds one may wait for its client, whatever it waits for.
+
+    Attributes:
+        most: open at once.
+        head_seconds: for the head of a request, from its first byte, or from the start of the connection.
+        body_seconds: the longest pause in a body. It must also come at `protocol.SLOWEST` bytes a second on average.
+        body_at_most_seconds: for a whole body, however steadily it comes.
+        answer_seconds: for the client to read an answer, or to close after an error.
+        idle_seconds: from an answer to the next request.
+    """
+
+    most: int = 900  # below the 1,024 open files that a process usually may have; the rest is for the files it needs
+    head_seconds: float = 20.0  # as Apache gives; a head comes in one piece unless the network loses packets
+    body_seconds: float = 20.0  # a phone that changes its cell is silent for some seconds
+    body_at_most_seconds: float = 300.0  # 32 photos of 5 MB at 4 Mbit/s; a body holds memory that others may need
+    answer_seconds: float = 20.0  # most answers are a few kB, which the kernel takes at once
+    idle_seconds: float = 5.0  # uvicorn's default; a client that comes back later only connects again
 
 
 @dataclass(frozen=True)
@@ -18,12 +39,14 @@ class Limits:
         image_pixels: of one image once it is decoded.
         images: in one request.
         waiting: images of all requests that wait for the classifier.
+        connections: how many there may be, and how long the service waits for a client.
     """
 
     image_bytes: int = 20_000_000
     image_pixels: int = 50_000_000
     images: int = 32
     waiting: int = 256
+    connections: Connections = field(default_factory=Connections)
 
     def __post_init__(self) -> None:
         if self.waiting < self.images:

@@ -1,13 +1,14 @@
-"""What every request passes on its way in and out: the token, the headers of every answer, the counting."""
+"""What every request passes on its way in and out: who may ask, the headers of every answer, the counting."""
 
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
+from topwork.serve.access import OPEN, Access
+from topwork.serve.limits import Refusal
 from topwork.serve.metrics import Metrics
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -15,8 +16,6 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
-OPEN = frozenset({"/", "/health", "/ready"})
-"""What needs no token: the page has to load to ask for it, and a supervisor has none."""
 _PATHS = frozenset({*OPEN, "/predict", "/explain", "/metadata", "/metrics", "/openapi.json"})
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -28,9 +27,9 @@ _HEADERS = (
 class Middleware:
     """An ASGI application around another. Plain ASGI: a layer of a framework's would cost more than the counting."""
 
-    def __init__(self, app: App, token: str | None, metrics: Metrics) -> None:
+    def __init__(self, app: App, access: Access, metrics: Metrics) -> None:
         self._app = app
-        self._bearer = None if token is None else f"Bearer {token}".encode()
+        self._access = access
         self._metrics = metrics
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -49,29 +48,20 @@ class Middleware:
             await send(message)
 
         try:
-            if self._may_pass(scope):
-                await self._app(scope, receive, send_on)
-            else:
-                await _refuse(send_on)
+            self._access.check(scope["method"], scope["path"], scope["headers"])
+        except Refusal as refusal:
+            await _refuse(send_on, refusal)
+        else:
+            await self._app(scope, receive, send_on)
         finally:
             path = scope["path"] if scope["path"] in _PATHS else "other"
             self._metrics.request(path, status, time.perf_counter() - began)
 
-    def _may_pass(self, scope: Message) -> bool:
-        if self._bearer is None or scope["path"] in OPEN:
-            return True
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        return secrets.compare_digest(given, self._bearer)
 
-
-async def _refuse(send: Send) -> None:
-    body = json.dumps(
-        {"detail": "Expected the header 'Authorization: Bearer TOKEN' with this service's token."}
-    ).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"www-authenticate", b"Bearer"),
-    ]
-    await send({"type": "http.response.start", "status": 401, "headers": headers})
+async def _refuse(send: Send, refusal: Refusal) -> None:
+    body = json.dumps({"detail": refusal.detail}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if refusal.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import logging
+import resource
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
 import uvicorn
 from threadpoolctl import threadpool_limits
 
 from topwork.data.decoding import quiet_pillow
 from topwork.errors import OptionError
+from topwork.serve.access import Access, names_for
 from topwork.serve.app import create_app
+from topwork.serve.limits import Connections
 from topwork.serve.protocol import BoundedProtocol
 from topwork.serve.service import Service
 
 _SECONDS_TO_FINISH = 30
 _BACKLOG = 1024
+_OTHER_FILES = 124
+"""Open files that are no connections: some 30 in a service that works, and room for what libraries open."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -50,6 +57,7 @@ def serve(
     listener: socket.socket,
     *,
     token: str | None = None,
+    allow_hosts: Iterable[str] = (),
     log: bool = False,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
@@ -59,13 +67,17 @@ def serve(
         service: what is served.
         listener: as from `listen`.
         token: what clients must show; None lets everyone in.
+        allow_hosts: names that requests may have in `Host`, beside those of this machine. Where there are none, other
+            names are refused if `listener` is on a loopback address, and none is otherwise.
         log: whether to write a line for each request to standard error.
         on_ready: called once it can classify.
 
     Raises:
+        OptionError: one of `allow_hosts` is no name of a host.
         TopworkError: the network can't be compiled.
     """
-    server = _Server(_config(service, token, log))
+    access = Access(token, names_for(listener.getsockname()[0], allow_hosts))
+    server = _Server(_config(service, access, log))
     server.service = service
 
     def on_phase() -> None:
@@ -90,10 +102,10 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)  # type: ignore[arg-type]
 
 
-def _config(service: Service, token: str | None, log: bool) -> uvicorn.Config:
+def _config(service: Service, access: Access, log: bool) -> uvicorn.Config:
     config = uvicorn.Config(
-        create_app(service, token=token),
-        http=BoundedProtocol,
+        create_app(service, access),
+        http=partial(BoundedProtocol, _within_open_files(service.limits.connections)),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         log_config=None,
@@ -103,12 +115,22 @@ def _config(service: Service, token: str | None, log: bool) -> uvicorn.Config:
         timeout_graceful_shutdown=_SECONDS_TO_FINISH,
     )
     if log:
-        access = logging.getLogger("uvicorn.access")
-        access.setLevel(logging.INFO)
+        logger = logging.getLogger("uvicorn.access")
+        logger.setLevel(logging.INFO)
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        access.addHandler(handler)
+        logger.addHandler(handler)
     return config
+
+
+def _within_open_files(connections: Connections) -> Connections:
+    """As many connections as the process may have open files for: a newcomer then takes the place of another one, and
+    is not dropped by the kernel without a word.
+    """
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        return connections
+    return replace(connections, most=min(connections.most, max(1, most - _OTHER_FILES)))
 
 
 @contextmanager
