@@ -25,6 +25,7 @@ EPILOG = """\b
 Examples:
   topwork check photos/
   topwork check photos/ --out findings.csv
+  topwork check photos/ --exclude findings.csv --relabel findings.csv    # filled in: what is left?
   topwork check table.parquet --backbone densenet121
 """
 
@@ -43,7 +44,8 @@ SHOWN = 5
 def check(source: str, out: Path | None, device: Device, quiet: bool, as_json: bool, **options: Any) -> None:
     """Look for what may be wrong with the images in SOURCE: copies, wrong labels, strange and unreadable images.
 
-    SOURCE is what `topwork train` takes. Nothing is changed: you decide about each finding.
+    SOURCE is what `topwork train` takes. Nothing is changed: you decide about each finding, in the file that --out
+    writes (columns exclude and new_label), and give that file to `topwork train` with --exclude and --relabel.
     """
     from topwork.checks.check import check_dataset
 

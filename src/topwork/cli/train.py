@@ -28,6 +28,7 @@ Examples:
   topwork train photos/
   topwork train photos/ --backbone resnet50v2 --top 256 --dropout 0.5 --patience 10
   topwork train table.parquet --label-column species --group-column camera
+  topwork train photos/ --exclude findings.csv --relabel findings.csv    # a run's findings.csv, filled in
 """
 
 STEP_UP = "densenet121"
@@ -186,6 +187,7 @@ def _as_text(run: Run) -> str:
             *lines,
             f"Run folder: {folder}",
             f"Report: {folder}/report.html",
+            *_findings_line(run, folder),
             f"Next: topwork predict {folder} IMAGE",
             *_step_up(run),
         ]
@@ -210,6 +212,12 @@ def _check_lines(run: Run) -> list[str]:
     found += [f"{counted(n, 'label')} probably wrong"] if (n := summary["probable_label_errors"]) else []
     found += [counted(n, "strange image")] if (n := summary["strange"]) else []
     return [f"Data: {', '.join(found)}; the report shows them"] if found else ["Data: nothing found wrong"]
+
+
+def _findings_line(run: Run, folder: str) -> list[str]:
+    if run.check is None or not run.check.findings():
+        return []
+    return [f"Findings: {folder}/findings.csv; fill in exclude or new_label, and train again with --exclude, --relabel"]
 
 
 def _step_up(run: Run) -> list[str]:
