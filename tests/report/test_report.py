@@ -78,7 +78,9 @@ def test_label_issues_are_shown_with_both_labels_and_the_probability(tmp_path: P
     dataset = tw.ImageDataset.from_arrays(images, labels, class_names=digits.class_names)
     run = tw.train(dataset, tw.load_backbone("starter", size=32), out=tmp_path / "run")
     issues = part_of((run.folder / "report.html").read_text("utf-8").replace("\u00a0", " "), "issues")
-    shown = re.findall(r"labelled <strong>(\d)</strong> \(probability ([\d.]+) %\), looks like <strong>(\d)<", issues)
+    shown = re.findall(
+        r"labelled <strong>(\d)</strong> \(probability (?:below )?([\d.]+) %\), looks like <strong>(\d)<", issues
+    )
     assert len(shown) == issues.count("data:image/jpeg") == 12
     assert [float(probability) for _, probability, _ in shown] == sorted(float(row[1]) for row in shown)
     assert sum((int(label) + 5) % 10 == int(likely) for label, _, likely in shown) > 9
