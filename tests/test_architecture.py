@@ -14,7 +14,7 @@ import topwork
 
 SOURCE = Path(topwork.__file__).parent
 FLOORS = [
-    {"errors", "types", "version"},
+    {"errors", "types", "version", "words"},
     {"files", "progress", "keras_door", "openvino_door"},
     {"keras_child", "kept", "memory"},
     {"data", "backbones"},

@@ -53,7 +53,7 @@ def without_numbers(text: str) -> list[str]:
 def test_readme_shows_what_the_first_command_prints(topwork: Callable[..., object], own_cache: Path) -> None:
     block = re.search(r"^\$ scripts/try\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
     assert block is not None
-    shown = block[1][block[1].index("Test accuracy") :]
+    shown = block[1][block[1].index("\nTest accuracy") :]
     printed = topwork("train", "digits").out  # type: ignore[attr-defined]
     assert without_numbers(re.sub(r"\d+ min \d+ s|\d+(\.\d+)? s", "# s", shown)) == without_numbers(
         re.sub(r"\d+ min \d+ s|\d+(\.\d+)? s", "# s", printed)

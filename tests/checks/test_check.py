@@ -67,7 +67,35 @@ def test_copies_are_found_however_they_were_made(tmp_path: Path, starter: tw.Bac
     assert {"same.png", "encoded.jpg", "small.png"} <= with_original
     assert found.copies.is_exact.sum() == 1
     assert len(found.contradictions) >= 1  # ash, and birch
-    assert found.summary()["copies_across_splits"] == 0  # there is no split
+    assert found.summary()["pairs_across_splits"] == 0  # there is no split
+
+
+def test_copies_have_equal_pixels_and_each_pair_is_counted_once(tmp_path: Path, starter: tw.Backbone) -> None:
+    photos = smooth_photos(tmp_path / "photos", n=30)
+    jpeg = photos / "ash" / "1.jpg"
+    Image.open(jpeg).save(photos / "ash" / "without-loss.png")
+    for name in ("again", "and-again"):
+        (photos / "birch" / f"{name}.jpg").write_bytes(jpeg.read_bytes())
+    Image.open(jpeg).save(photos / "ash" / "smaller.jpg", quality=60)
+    found = tw.check_dataset(tw.ImageDataset.from_directory(photos), starter)
+    originals = ("ash/1.jpg", "ash/without-loss.png", "birch/again.jpg", "birch/and-again.jpg", "ash/smaller.jpg")
+    pairs = {
+        tuple(found.names[i] for i in pair): bool(is_exact)
+        for pair, is_exact in zip(found.copies.pairs, found.copies.is_exact, strict=True)
+        if {found.names[i] for i in pair} <= set(originals)
+    }
+    assert pairs == {
+        ("ash/1.jpg", "birch/again.jpg"): True,
+        ("ash/1.jpg", "birch/and-again.jpg"): True,
+        ("ash/1.jpg", "ash/without-loss.png"): True,
+        ("ash/1.jpg", "ash/smaller.jpg"): False,
+        ("ash/smaller.jpg", "ash/without-loss.png"): False,
+    }
+    assert found.summary()["copies"] == 3
+    rows = [row for row in found.findings() if row["finding"] in ("copy", "near copy")]
+    assert [row["detail"] for row in rows[:2]] == ["the same picture as ash/1.jpg, which is labelled ash"] * 2
+    assert {row["other_image"] for row in rows[:2]} == {"ash/1.jpg"}
+    assert [row["finding"] for row in rows[:4]] == ["copy", "copy", "copy", "near copy"]  # the worst first
 
 
 def test_copies_of_real_images_are_found(shared_data: Path, starter: tw.Backbone) -> None:
@@ -95,8 +123,8 @@ def test_sound_images_raise_no_alarm(tmp_path: Path, starter: tw.Backbone) -> No
         "unreadable": 0,
         "copies": 0,
         "near_copies": 0,
-        "copies_across_splits": 0,
-        "copies_with_two_labels": 0,
+        "pairs_across_splits": 0,
+        "pairs_with_two_labels": 0,
         "probable_label_errors": 0,
         "strange": 0,
         "groups_in_several_splits": 0,
@@ -121,7 +149,7 @@ def test_the_command_shows_five_and_lists_all(topwork: Topwork, tmp_path: Path) 
     answer = topwork("check", photos, "--out", "findings.csv")
     assert answer.status == 0, answer.err  # type: ignore[attr-defined]
     out = answer.out  # type: ignore[attr-defined]
-    assert "Copies, byte for byte: 7" in out
+    assert "Pairs of copies (equal bytes, or equal pixels): 7" in out
     assert "… and 2 more" in out
     assert "broken.jpg (birch): not a JPEG" in out
     assert "Classes: birch has 30 images, ash 37" in out
@@ -139,10 +167,11 @@ def test_train_warns_of_copies_across_a_split_that_the_data_brings(topwork: Topw
         tmp_path / "set" / "test" / "ash" / "leak.webp", quality=95
     )
     answer = topwork("train", tmp_path / "set")
-    assert "of 46 test images show much the same picture" in answer.err  # type: ignore[attr-defined]
-    assert "copies across splits" in answer.out  # type: ignore[attr-defined]
+    assert "in training or validation too, as copies or near copies" in answer.err  # type: ignore[attr-defined]
+    assert "Test accuracy may be too high by up to" in answer.err  # type: ignore[attr-defined]
+    assert "across splits" in answer.out  # type: ignore[attr-defined]
     page = (tmp_path / "runs" / "set-1" / "report.html").read_text("utf-8")
-    assert "Copies that mislead" in page
+    assert "two splits" in page
     assert "leak.webp" in (tmp_path / "runs" / "set-1" / "findings.csv").read_text("utf-8")
     unchecked = topwork("train", tmp_path / "set", "--no-check", "--json", "--quiet")
     assert json.loads(unchecked.out)["data"] is None  # type: ignore[attr-defined]

@@ -141,7 +141,7 @@ def test_random_weights_are_said_loudly(topwork: Topwork, photos: Path) -> None:
 def test_copies_across_a_given_split_are_a_warning(topwork: Topwork, tmp_path: Path) -> None:
     make_photos(tmp_path / "set" / "train", n=20)
     make_photos(tmp_path / "set" / "test", n=4)  # the same seeds: the same images
-    assert "12 of 12 test images show much the same picture as a training" in topwork("train", "set").err
+    assert "12 of 12 test images are in training or validation too" in topwork("train", "set").err
 
 
 def test_flatten_warns_of_its_size(topwork: Topwork, photos: Path) -> None:
@@ -181,3 +181,36 @@ def test_images_of_many_kinds_in_one_folder(topwork: Topwork, photos: Path) -> N
     answer = topwork("train", photos)
     assert "40 images of 3 classes" in answer.err
     assert "could not be read" not in answer.out
+
+
+def test_findings_that_were_filled_in_are_acted_on_and_recorded(topwork: Topwork, photos: Path, tmp_path: Path) -> None:
+    (photos / "birch" / "ash.png").write_bytes((photos / "ash" / "0.png").read_bytes())
+    (photos / "birch" / "turned.png").write_bytes((photos / "ash" / "2.png").read_bytes())
+    (photos / "ash" / "2.png").unlink()
+    first = topwork("train", photos)
+    assert "Findings: runs/photos-1/findings.csv; fill in exclude or new_label" in first.out
+    rows = list(csv.DictReader(Path("runs/photos-1/findings.csv").read_text().splitlines()))
+    assert list(rows[0])[-2:] == ["exclude", "new_label"]
+    next(row for row in rows if row["image"] == "birch/ash.png")["exclude"] = "x"
+    rows.append({"image": "birch/turned.png", "new_label": "ash"})
+    with Path("filled.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    again = topwork("train", photos, "--exclude", "filled.csv", "--relabel", "filled.csv")
+    assert "1 image left out by --exclude" in again.err
+    assert "1 label changed by --relabel" in again.err
+    record = json.loads(Path("runs/photos-2/run.json").read_text())
+    assert record["data"]["images"] == 36
+    assert record["data"]["excluded"] == ["birch/ash.png"]
+    assert record["data"]["relabelled"] == [{"image": "birch/turned.png", "from": "birch", "to": "ash"}]
+    said = "1 image left out, 1 label changed"
+    assert said in Path("runs/photos-2/README.md").read_text()
+    assert said in Path("runs/photos-2/report.html").read_text()
+    images = parquet.read_table("runs/photos-2/images.parquet").to_pylist()
+    assert {row["image"]: row["label"] for row in images}["birch/turned.png"] == "ash"
+    assert "birch/ash.png" not in {row["image"] for row in images}
+    assert "birch/ash.png" not in topwork("check", photos, "--exclude", "filled.csv", "--json").out
+    answer = topwork("train", photos, "--exclude", "filled.csv", "--exclude", "none.csv")
+    assert answer.status == 1
+    assert "There is no file 'none.csv'" in answer.err

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import topwork as tw
 from helpers import make_photo, make_photos
@@ -47,6 +48,43 @@ def test_it_says_what_was_measured(report: Path) -> None:
     wrong = accuracy["n"] - round(accuracy["value"] * accuracy["n"])
     mistakes = page.split('id="mistakes"')[1].split("</section>")[0]
     assert mistakes.count("data:image/jpeg") == min(12, wrong) > 0
+
+
+def part_of(page: str, name: str) -> str:
+    """The section with this heading's id."""
+    return page.split(f'id="{name}"')[1].split("</section>")[0]
+
+
+def test_findings_are_shown_as_pictures_the_worst_first(topwork: Callable[..., object], tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", n=60)
+    for i in range(14):
+        (photos / "ash" / f"again {i}.png").write_bytes((photos / "ash" / f"{2 * i}.png").read_bytes())
+    (photos / "birch" / "ash.png").write_bytes((photos / "ash" / "40.png").read_bytes())
+    Image.new("RGB", (48, 40), "white").save(photos / "ash" / "white.png")
+    topwork("train", photos, "--quiet")
+    page = (tmp_path / "runs" / "photos-1" / "report.html").read_text("utf-8").replace("\u00a0", " ")
+    copies = part_of(page, "copies")
+    assert copies.count("data:image/jpeg") == 24
+    assert copies.index("two labels") < copies.index("birch/<wbr>ash.png") < copies.index("ash/<wbr>again 0.png")
+    assert "… and 3 more in findings.csv." in copies
+    assert "ash/<wbr>white.png" in part_of(page, "strange").split("</li>")[0]
+
+
+def test_label_issues_are_shown_with_both_labels_and_the_probability(tmp_path: Path) -> None:
+    digits = tw.ImageDataset.from_name("digits")
+    images, labels = list(digits.source.payloads(digits.rows)), digits.labels.copy()
+    turned = np.arange(0, len(labels), 50)
+    labels[turned] = (labels[turned] + 5) % 10
+    dataset = tw.ImageDataset.from_arrays(images, labels, class_names=digits.class_names)
+    run = tw.train(dataset, tw.load_backbone("starter", size=32), out=tmp_path / "run")
+    issues = part_of((run.folder / "report.html").read_text("utf-8").replace("\u00a0", " "), "issues")
+    shown = re.findall(
+        r"labelled <strong>(\d)</strong> \(probability (?:below )?([\d.]+) %\), looks like <strong>(\d)<", issues
+    )
+    assert len(shown) == issues.count("data:image/jpeg") == 12
+    assert [float(probability) for _, probability, _ in shown] == sorted(float(row[1]) for row in shown)
+    assert sum((int(label) + 5) % 10 == int(likely) for label, _, likely in shown) > 9
+    assert re.search(r"… and \d+ more in findings.csv", issues)
 
 
 def test_names_are_escaped_and_nothing_is_loaded(report: Path) -> None:

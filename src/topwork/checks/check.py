@@ -33,6 +33,8 @@ _SIZES_LOOKED_AT = 500
 _NEIGHBOURS = 10
 _FAR = 6.0
 """Median absolute deviations above the median distance to the neighbours, from which on an image is strange."""
+_FACTS = ("finding", "image", "label", "suggested", "score", "other_image", "detail")
+_TO_FILL_IN = ("exclude", "new_label")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +48,11 @@ class DataCheck:
         labels: `(n,)`, integers in 0..K-1.
         sides: `(n,)`, the side of each image; None where the data brings no split.
         bad: images that can't be read.
-        copies: images that show the same picture.
+        copies: pairs of images that show the same picture, or nearly the same.
         doubts: labels that are probably wrong.
         strange: `(M,)`, images unlike all others, the strangest first.
         torn_groups: the groups with images in several splits.
+        strangeness: `(M,)`, how far each of them is from the others; higher is stranger.
         sizes: `(K,)`, how many readable images each class has.
         share_small: the share of the images looked at whose shorter side is less than half of the input's.
         input_size: the backbone's, in pixels.
@@ -65,13 +68,14 @@ class DataCheck:
     doubts: LabelDoubts
     strange: IntArray
     torn_groups: Sequence[str]
+    strangeness: FloatArray
     sizes: IntArray
     share_small: float
     input_size: int
 
     @property
     def leaks(self) -> IntArray:
-        """`(L,)`, which pairs of copies have one image on the test side, and one elsewhere."""
+        """`(L,)`, which pairs of copies or near copies have one image on the test split, and one elsewhere."""
         if self.sides is None:
             return np.empty(0, np.int64)
         is_test = self.sides[self.copies.pairs] == TEST
@@ -79,7 +83,7 @@ class DataCheck:
 
     @property
     def leaked_tests(self) -> IntArray:
-        """The test images that show the same picture as one on another side, if by way of a third."""
+        """The test images that are copies or near copies of one on another split, if by way of a third."""
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
@@ -92,9 +96,16 @@ class DataCheck:
 
     @property
     def contradictions(self) -> IntArray:
-        """Which pairs of copies have two labels."""
+        """Which pairs of copies or near copies have two labels."""
         pairs = self.labels[self.copies.pairs]
         return np.flatnonzero(pairs[:, 0] != pairs[:, 1])
+
+    @property
+    def worst_pairs(self) -> IntArray:
+        """`(P,)`, all pairs in the order to look at them: two labels, two splits, copies, the most alike."""
+        every = np.arange(len(self.copies.pairs))
+        is_clash, is_leak = np.isin(every, self.contradictions), np.isin(every, self.leaks)
+        return np.lexsort((-self.copies.correlation, ~self.copies.is_exact, ~is_leak, ~is_clash))
 
     @property
     def imbalance(self) -> float:
@@ -103,59 +114,85 @@ class DataCheck:
 
     def pair_text(self, place: int) -> str:
         """A pair of copies in words, such as `'a.png' (ash) and 'b.png' (birch)`."""
-        return " and ".join(f"{self.names[i]!r} ({self._label(i)})" for i in self.copies.pairs[place])
+        return " and ".join(f"{self.names[i]!r} ({self.label(i)})" for i in self.copies.pairs[place])
+
+    def label(self, index: int) -> str:
+        """The class name of an image."""
+        return str(self.class_names[self.labels[index]])
 
     def findings(self) -> list[dict[str, Any]]:
-        """Every finding as a row: `finding`, `image`, `label`, and what else there is to say, for a table."""
-        rows: list[dict[str, Any]] = [
-            {"finding": "unreadable", "image": image.name, "label": self._label(image.index), "detail": image.reason}
-            for image in self.bad
-        ]
-        leaks, clashes = set(self.leaks.tolist()), set(self.contradictions.tolist())
-        for place, (one, other) in enumerate(self.copies.pairs):
-            kind = "copy" if self.copies.is_exact[place] else "near copy"
-            remarks = [f"of {self.names[one]}"]
-            remarks += [f"on {self.sides[one]} and {self.sides[other]}"] if place in leaks else []
-            remarks += [f"labelled {self._label(one)} there"] if place in clashes else []
-            row = {"finding": kind, "image": self.names[other], "label": self._label(other)}
-            rows.append({**row, "detail": ", ".join(remarks)})
-        for index, suggested, probability in zip(
-            self.doubts.indices, self.doubts.suggested, self.doubts.probability, strict=True
-        ):
-            detail = f"looks like {self.class_names[suggested]}; its label has {100 * probability:.2g} %"
-            row = {"finding": "label", "image": self.names[index], "label": self._label(index)}
-            rows.append({**row, "detail": detail})
-        for index in self.strange:
-            row = {"finding": "strange", "image": self.names[index], "label": self._label(index)}
-            rows.append({**row, "detail": "unlike all others"})
+        """Every finding as a row, the worst of each kind first.
+
+        Returns:
+            Rows with `finding` ('unreadable', 'copy', 'near copy', 'label', 'strange'), `image`, its `label`,
+            `suggested` (the label that is more probable, or ""), `score` (of near copies the correlation; of labels
+            the label's own probability; of strange images how far they are from the others; else None),
+            `other_image` (of a pair, or "") and `detail` (all of it in words).
+        """
+        rows = [self._row("unreadable", image.index, detail=image.reason, name=image.name) for image in self.bad]
+        rows += [self._pair_row(place) for place in self.worst_pairs]
+        doubts = zip(self.doubts.indices, self.doubts.suggested, self.doubts.probability, strict=True)
+        for index, other, probability in doubts:
+            suggested = self.class_names[other]
+            detail = f"looks like {suggested}; its own label has a probability of {100 * probability:.2g} %"
+            rows.append(self._row("label", index, suggested=suggested, score=probability, detail=detail))
+        for index, far in zip(self.strange, self.strangeness, strict=True):
+            rows.append(self._row("strange", index, score=far, detail="unlike the other images"))
         return rows
 
     def as_csv(self) -> str:
-        """All findings as CSV: finding, image, label, detail."""
+        """All findings as CSV: the columns of `findings`, then `exclude` and `new_label`, for a person to fill in."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, ["finding", "image", "label", "detail"], lineterminator="\n")
+        writer = csv.DictWriter(text, [*_FACTS, *_TO_FILL_IN], lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.findings())
         return text.getvalue()
 
+    def _pair_row(self, place: int) -> dict[str, Any]:
+        """A pair as a row about the later of the two; across splits, about the one that isn't for testing."""
+        is_exact, (other, image) = bool(self.copies.is_exact[place]), self.copies.pairs[place].tolist()
+        if self.sides is not None and self.sides[image] == TEST != self.sides[other]:
+            image, other = other, image
+        detail = f"{'the same' if is_exact else 'nearly the same'} picture as {self.names[other]}"
+        if self.labels[image] != self.labels[other]:
+            detail += f", which is labelled {self.label(other)}"
+        if self.sides is not None and self.sides[image] != self.sides[other]:
+            detail += f"; one is on {self.sides[image]}, the other on {self.sides[other]}"
+        score = None if is_exact else self.copies.correlation[place]
+        return self._row(
+            "copy" if is_exact else "near copy", image, score=score, other_image=self.names[other], detail=detail
+        )
+
+    def _row(
+        self,
+        finding: str,
+        index: int,
+        *,
+        detail: str,
+        name: str = "",
+        suggested: str = "",
+        score: float | None = None,
+        other_image: str = "",
+    ) -> dict[str, Any]:
+        number = None if score is None else float(f"{score:.4g}")
+        cells = (finding, name or self.names[index], self.label(index), suggested, number, other_image, detail)
+        return dict(zip(_FACTS, cells, strict=True))
+
     def summary(self) -> dict[str, Any]:
-        """How much was found, for JSON."""
+        """How much was found, for JSON: pairs of copies and of near copies, and how many of both matter most."""
         return {
             "images": self.n,
             "unreadable": len(self.bad),
             "copies": int(self.copies.is_exact.sum()),
             "near_copies": int((~self.copies.is_exact).sum()),
-            "copies_across_splits": len(self.leaks),
-            "copies_with_two_labels": len(self.contradictions),
+            "pairs_across_splits": len(self.leaks),
+            "pairs_with_two_labels": len(self.contradictions),
             "probable_label_errors": len(self.doubts.indices),
             "strange": len(self.strange),
             "groups_in_several_splits": len(self.torn_groups),
             "imbalance": self.imbalance,
             "share_of_small_images": self.share_small,
         }
-
-    def _label(self, index: int) -> str:
-        return str(self.class_names[self.labels[index]])
 
 
 def check_dataset(
@@ -192,7 +229,7 @@ def check_dataset(
         task.advance()
         doubts = _doubts(dataset, features, seed)
         task.advance()
-        strange = indices[_strange(features.values)]
+        strange, strangeness = _strange(features.values)
         task.advance()
     return DataCheck(
         n=len(dataset),
@@ -203,7 +240,8 @@ def check_dataset(
         bad=features.bad,
         copies=copies,
         doubts=doubts,
-        strange=strange,
+        strange=indices[strange],
+        strangeness=strangeness,
         torn_groups=dataset.torn_groups,
         sizes=np.bincount(labels, minlength=len(dataset.class_names)),
         share_small=_share_small(dataset, indices, backbone.size),
@@ -226,12 +264,12 @@ def _doubts(dataset: ImageDataset, features: Features, seed: int) -> LabelDoubts
     return LabelDoubts(features.indices[rows[found.indices]], known[found.suggested], found.probability)
 
 
-def _strange(features: FloatArray) -> IntArray:
-    """Rows whose 10th neighbour is far, compared with that of the others; the farthest first."""
+def _strange(features: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Rows whose 10th neighbour is far, compared with that of the others, and how far; the farthest first."""
     from sklearn.neighbors import NearestNeighbors
 
     if len(features) <= _NEIGHBOURS:
-        return np.empty(0, np.int64)
+        return np.empty(0, np.int64), np.empty(0)
     random = np.random.default_rng(0)
     references = features[np.sort(random.permutation(len(features))[:2000])]
     spread = references.std(axis=0)
@@ -241,7 +279,8 @@ def _strange(features: FloatArray) -> IntArray:
     middle = float(np.median(distance))
     score = (distance - middle) / max(float(np.median(np.abs(distance - middle))), 0.05 * middle, 1e-9)
     far = np.flatnonzero(score > _FAR)
-    return np.asarray(far[np.argsort(-score[far], kind="stable")])
+    far = far[np.argsort(-score[far], kind="stable")]
+    return far, score[far]
 
 
 def _share_small(dataset: ImageDataset, indices: IntArray, input_size: int) -> float:

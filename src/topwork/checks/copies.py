@@ -1,8 +1,10 @@
-"""Which images show the same picture: byte for byte, or re-encoded, resized or mirrored.
+"""Which images are copies, and which near copies.
 
-Pairs that look alike as 8×8 pixels, kept like features, are looked at again as 32×32 pixels, plain and mirrored; those
-that correlate there show the same picture. The backbone has no part in it: how near it puts two copies depends on what
-it was trained on (on CIFAR-10, MobileNetV2's features would miss three quarters of what the starter's find).
+Copies have equal bytes, or equal pixels. Near copies show nearly the same picture: re-encoded, resized, mirrored, or
+one scene taken twice. Pairs that look alike as 8×8 pixels, kept like features, are looked at again as 32×32 pixels,
+plain and mirrored; those that correlate there are near copies. The backbone has no part in it: how near it puts two of
+them depends on what it was trained on (on CIFAR-10, MobileNetV2's features would miss three quarters of what the
+starter's find).
 """
 
 from __future__ import annotations
@@ -13,17 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topwork.data.dataset import ImageDataset
-from topwork.data.decoding import quiet_pillow, read_square
+from topwork.data.decoding import digest_of, quiet_pillow, read_image, read_square
 from topwork.errors import BadImageError
 from topwork.features.extraction import extract_thumbnails
 from topwork.progress import Reporter
 from topwork.types import DigestArray, FloatArray, IntArray
 
 CORRELATION = 0.95
-"""Of two pictures, colour by colour, from which on they are called the same. Below it, in CIFAR-10, different ships on
+"""Of two pictures, colour by colour, from which on they are near copies. Below it, in CIFAR-10, different ships on
 like seas come in."""
 NEARER = 0.25
-"""A copy must be four times as near, by 1 minus correlation, as about the tenth nearest picture is."""
+"""A near copy must be four times as near, by 1 minus correlation, as about the tenth nearest picture is."""
+_EQUAL = 0.99
+"""Correlation at 32×32 pixels from which on it is worth comparing all pixels. Equal pixels can have less than 1 there,
+because a large JPEG is decoded at a part of its size (0.9996 was seen)."""
 _NEIGHBOUR, _SAMPLE = 10, 2000
 _SIDE, _LARGER_SIDE = 8, 32
 _MOST_OF_ONE = 20
@@ -37,12 +42,14 @@ _NUMBERS = 100_000_000
 
 @dataclass(frozen=True, eq=False)
 class Copies:
-    """Pairs of images that show the same picture.
+    """Pairs of images that are copies or near copies of each other, each pair once.
+
+    Of images with equal bytes each is paired with the first of them, and that one alone with others.
 
     Attributes:
         pairs: `(P, 2)`, indices into the dataset, the smaller first.
-        correlation: `(P,)`, of the small pictures; 1 for equal bytes.
-        is_exact: `(P,)` booleans, whether the bytes are equal.
+        correlation: `(P,)`, of the small pictures; 1 for copies.
+        is_exact: `(P,)` booleans, whether they are copies: the bytes are equal, or all pixels.
     """
 
     pairs: IntArray
@@ -53,7 +60,7 @@ class Copies:
 def find_copies(
     dataset: ImageDataset, indices: IntArray, *, near_too: bool = True, reporter: Reporter | None = None
 ) -> Copies:
-    """The copies among the readable images of a dataset.
+    """The copies and near copies among the readable images of a dataset.
 
     Near copies take time that grows with the square of the number of images: 10 s for 60,000 on two cores.
 
@@ -67,17 +74,18 @@ def find_copies(
     near: IntArray = np.empty((0, 2), np.int64)
     if near_too:
         thumbnails = extract_thumbnails(dataset, _SIDE, reporter=reporter)
-        pictures = _normalised(thumbnails.values.reshape(-1, _SIDE, _SIDE, 3))
-        near = thumbnails.indices[_alike(_turned(pictures).reshape(len(pictures), -1))]
-        near = near[dataset.digests[near[:, 0]] != dataset.digests[near[:, 1]]]
+        firsts = ~np.isin(thumbnails.indices, exact[:, 1])
+        pictures = _normalised(thumbnails.values[firsts].reshape(-1, _SIDE, _SIDE, 3))
+        near = thumbnails.indices[firsts][_alike(_turned(pictures).reshape(len(pictures), -1))]
     correlation = _correlations(dataset, near)
-    same = correlation >= CORRELATION
-    pairs = np.concatenate([exact, near[same]])
+    near, correlation = near[correlation >= CORRELATION], correlation[correlation >= CORRELATION]
+    equal = _have_equal_pixels(dataset, near, correlation)
+    pairs = np.concatenate([exact, near])
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
     return Copies(
         pairs[order],
-        np.concatenate([np.ones(len(exact)), correlation[same]])[order],
-        np.repeat([True, False], [len(exact), int(same.sum())])[order],
+        np.concatenate([np.ones(len(exact)), np.where(equal, 1.0, correlation)])[order],
+        np.concatenate([np.ones(len(exact), bool), equal])[order],
     )
 
 
@@ -86,6 +94,24 @@ def _exact_pairs(digests: DigestArray) -> IntArray:
     _, first, place = np.unique(digests, return_index=True, return_inverse=True)
     copies = np.flatnonzero(first[place] != np.arange(len(digests)))
     return np.stack([first[place[copies]], copies], axis=1).astype(np.int64)
+
+
+def _have_equal_pixels(dataset: ImageDataset, pairs: IntArray, correlation: FloatArray) -> NDArray[np.bool_]:
+    """`(P,)`, which pairs have the same pixels, all of them: a picture saved again without loss."""
+    hopeful = np.flatnonzero(correlation >= _EQUAL)
+    wanted = np.unique(pairs[hopeful])
+    rows = dataset.rows[wanted]
+    digests = np.empty(len(wanted), "S16")
+    with quiet_pillow():
+        for place, (row, payload) in enumerate(zip(rows, dataset.source.payloads(rows), strict=True)):
+            try:
+                digests[place] = digest_of(read_image(payload, dataset.source.name(int(row))))
+            except BadImageError:  # it changed since its thumbnail was made
+                digests[place] = digest_of(f"unreadable: {row}".encode())
+    one, other = np.searchsorted(wanted, pairs[hopeful].T)
+    equal = np.zeros(len(pairs), bool)
+    equal[hopeful] = digests[one] == digests[other]
+    return equal
 
 
 def _normalised(pictures: FloatArray) -> FloatArray:

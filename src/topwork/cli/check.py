@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ EPILOG = """\b
 Examples:
   topwork check photos/
   topwork check photos/ --out findings.csv
+  topwork check photos/ --exclude findings.csv --relabel findings.csv    # filled in: what is left?
   topwork check table.parquet --backbone densenet121
 """
 
@@ -44,7 +44,8 @@ SHOWN = 5
 def check(source: str, out: Path | None, device: Device, quiet: bool, as_json: bool, **options: Any) -> None:
     """Look for what may be wrong with the images in SOURCE: copies, wrong labels, strange and unreadable images.
 
-    SOURCE is what `topwork train` takes. Nothing is changed: you decide about each finding.
+    SOURCE is what `topwork train` takes. Nothing is changed: you decide about each finding, in the file that --out
+    writes (columns exclude and new_label), and give that file to `topwork train` with --exclude and --relabel.
     """
     from topwork.checks.check import check_dataset
 
@@ -65,21 +66,21 @@ def _as_text(found: DataCheck, out: Path | None) -> str:
     summary, rows = found.summary(), found.findings()
     lines = [""]
 
-    def section(title: str, n: int, kinds: Iterable[str]) -> None:
-        lines.append(f"{title}: {n:,}")
-        chosen = [row for row in rows if row["finding"] in kinds]
+    def section(title: str, kind: str) -> None:
+        chosen = [row for row in rows if row["finding"] == kind]
+        lines.append(f"{title}: {len(chosen):,}")
         lines.extend(f"  {row['image']} ({row['label']}): {row['detail']}" for row in chosen[:SHOWN])
         if len(chosen) > SHOWN:
             lines.append(f"  … and {len(chosen) - SHOWN:,} more" + ("" if out else "; --out FILE lists all"))
 
-    section("Unreadable", summary["unreadable"], ["unreadable"])
-    section("Copies, byte for byte", summary["copies"], ["copy"])
-    section("Near copies (re-encoded, resized or mirrored)", summary["near_copies"], ["near copy"])
+    section("Unreadable images", "unreadable")
+    section("Pairs of copies (equal bytes, or equal pixels)", "copy")
+    section("Pairs of near copies (re-encoded, resized, mirrored, or one scene taken twice)", "near copy")
     if found.sides is not None:
-        lines.append(f"Copies across splits, which flatter the test: {summary['copies_across_splits']:,}")
-    lines.append(f"Copies with two labels: {summary['copies_with_two_labels']:,}")
-    section("Labels that are probably wrong", summary["probable_label_errors"], ["label"])
-    section("Strange images", summary["strange"], ["strange"])
+        lines.append(f"Of these pairs, with one image on test and one elsewhere: {summary['pairs_across_splits']:,}")
+    lines.append(f"Of these pairs, with two labels: {summary['pairs_with_two_labels']:,}")
+    section("Labels that are probably wrong", "label")
+    section("Strange images", "strange")
     if found.torn_groups:
         lines.append(
             f"Groups with images in several splits: {len(found.torn_groups):,}, such as {found.torn_groups[0]!r}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from topwork.cli.words import with_flags
+from topwork.words import counted
 
 if TYPE_CHECKING:
     from topwork.backbones.backbone import Backbone
@@ -20,12 +22,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _DATA_OPTIONS = (
     *("image_column", "label_column", "split_column", "group_column"),
-    *("ignore_classes", "min_images", "val_as", "group_by", "group_pattern"),
+    *("ignore_classes", "min_images", "val_as", "group_by", "group_pattern", "exclude", "relabel"),
 )
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 def data_options(function: Function) -> Function:
-    """How to read the images: columns of a table, classes to leave out."""
+    """How to read the images: columns of a table, classes and images to leave out, labels to correct."""
     options = (
         click.option("--image-column", metavar="NAME", help="Table column with paths or encoded images."),
         click.option("--label-column", metavar="NAME", help="Table column with labels."),
@@ -57,6 +60,20 @@ def data_options(function: Function) -> Function:
             "--group-pattern",
             metavar="REGEX",
             help="Keep images in one split in whose paths the first capture is the same, such as '(site[0-9]+)'.",
+        ),
+        click.option(
+            "--exclude",
+            type=_FILE,
+            metavar="FILE",
+            multiple=True,
+            help="Leave out the images marked in its column exclude (a run's findings.csv), or named one a line.",
+        ),
+        click.option(
+            "--relabel",
+            type=_FILE,
+            metavar="FILE",
+            multiple=True,
+            help="Give images the label in its column new_label (a run's findings.csv).",
         ),
     )
     for option in reversed(options):
@@ -160,8 +177,25 @@ def load_dataset(source: str, options: dict[str, Any], reporter: Reporter, *, of
     """The images that the user named; tells `reporter` what was found, and what was passed over."""
     from topwork.data.dataset import ImageDataset
 
-    dataset = ImageDataset.load(source, **options, offline=offline)
-    reporter.note(f"{len(dataset):,} images of {len(dataset.class_names):,} classes in {dataset.origin}")
+    columns = {name: value for name, value in options.items() if name not in ("exclude", "relabel")}
+    dataset = ImageDataset.load(source, **columns, offline=offline)
+    reporter.note(f"{counted(len(dataset), 'image')} of {len(dataset.class_names):,} classes in {dataset.origin}")
     for note in dataset.notes:
         reporter.warning(with_flags(note))
+    return _corrected(dataset, options["exclude"], options["relabel"], reporter)
+
+
+def _corrected(
+    dataset: ImageDataset, exclude: tuple[Path, ...], relabel: tuple[Path, ...], reporter: Reporter
+) -> ImageDataset:
+    """The dataset as a person corrected it in these files; tells `reporter` how much that is."""
+    from topwork.data.corrections import read_exclusions, read_labels
+
+    if relabel:  # before images go, so that one may be named for both
+        for path in relabel:
+            dataset = dataset.relabelled(read_labels(path))
+        reporter.note(f"{counted(len(dataset.corrections.relabelled), 'label')} changed by --relabel")
+    if exclude:
+        dataset = dataset.without({name: None for path in exclude for name in read_exclusions(path)})
+        reporter.note(f"{counted(len(dataset.corrections.excluded), 'image')} left out by --exclude")
     return dataset

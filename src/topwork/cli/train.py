@@ -17,6 +17,7 @@ from topwork.cli.options import (
     output_options,
     reporter_for,
 )
+from topwork.words import counted
 
 if TYPE_CHECKING:
     from topwork.runs.run import Run
@@ -27,6 +28,7 @@ Examples:
   topwork train photos/
   topwork train photos/ --backbone resnet50v2 --top 256 --dropout 0.5 --patience 10
   topwork train table.parquet --label-column species --group-column camera
+  topwork train photos/ --exclude findings.csv --relabel findings.csv    # a run's findings.csv, filled in
 """
 
 STEP_UP = "densenet121"
@@ -185,6 +187,7 @@ def _as_text(run: Run) -> str:
             *lines,
             f"Run folder: {folder}",
             f"Report: {folder}/report.html",
+            *_findings_line(run, folder),
             f"Next: topwork predict {folder} IMAGE",
             *_step_up(run),
         ]
@@ -195,16 +198,26 @@ def _check_lines(run: Run) -> list[str]:
     if run.check is None:
         return []
     summary = run.check.summary()
-    names = {
-        "copies_across_splits": "copies across splits",
-        "copies_with_two_labels": "copies with two labels",
-        "near_copies": "near copies",
-        "copies": "copies",
-        "probable_label_errors": "labels probably wrong",
-        "strange": "strange images",
-    }
-    found = [f"{summary[key]:,} {name}" for key, name in names.items() if summary[key]]
+    worst = [
+        f"{summary[key]:,} {what}"
+        for key, what in (("pairs_across_splits", "across splits"), ("pairs_with_two_labels", "with two labels"))
+        if summary[key]
+    ]
+    pairs = [
+        f"{counted(summary[key], 'pair')} of {what}"
+        for key, what in (("copies", "copies"), ("near_copies", "near copies"))
+        if summary[key]
+    ]
+    found = [" and ".join(pairs) + (f" ({', '.join(worst)})" if worst else "")] if pairs else []
+    found += [f"{counted(n, 'label')} probably wrong"] if (n := summary["probable_label_errors"]) else []
+    found += [counted(n, "strange image")] if (n := summary["strange"]) else []
     return [f"Data: {', '.join(found)}; the report shows them"] if found else ["Data: nothing found wrong"]
+
+
+def _findings_line(run: Run, folder: str) -> list[str]:
+    if run.check is None or not run.check.findings():
+        return []
+    return [f"Findings: {folder}/findings.csv; fill in exclude or new_label, and train again with --exclude, --relabel"]
 
 
 def _step_up(run: Run) -> list[str]:
@@ -234,7 +247,8 @@ def _bad_lines(run: Run) -> list[str]:
         return []
     shown = [f"  {image.name}: {image.reason}" for image in bad[:5]]
     more = [f"  … and {len(bad) - 5:,} more, in run.json"] if len(bad) > 5 else []
-    return [f"{len(bad):,} images could not be read and were left out:", *shown, *more]
+    were = "was" if len(bad) == 1 else "were"
+    return [f"{counted(len(bad), 'image')} could not be read and {were} left out:", *shown, *more]
 
 
 def _as_dict(run: Run) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topwork.data import folders, named, tables
+from topwork.data.corrections import UNCORRECTED, Corrections, find_by_name
 from topwork.data.decoding import Payload, as_image_array, digest_of
 from topwork.data.sources import ArrayImages, ImageSource, require_rows
 from topwork.data.splits import (
@@ -25,10 +26,11 @@ from topwork.data.splits import (
     find_units,
 )
 from topwork.data.table import LabelTable, listed, require_known_classes
-from topwork.errors import BadImageError, DataError, OptionError, ShapeError
+from topwork.errors import BadImageError, DataError, OptionError, ShapeError, did_you_mean
 from topwork.files import printable
 from topwork.progress import Reporter
 from topwork.types import DigestArray, GroupBy, IntArray, StrArray, ValAs
+from topwork.words import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +50,7 @@ class ImageDataset:
         origin: what the user named.
         notes: what was passed over when the dataset was made, one sentence each.
         is_split: whether every image has the side it is to have.
+        corrections: which images were left out on request, and which were given another label.
     """
 
     source: ImageSource
@@ -59,6 +62,7 @@ class ImageDataset:
     origin: str = "arrays"
     notes: tuple[str, ...] = ()
     is_split: bool = False
+    corrections: Corrections = UNCORRECTED
 
     @classmethod
     def from_directory(
@@ -292,6 +296,61 @@ class ImageDataset:
         if "digests" in self.__dict__:
             part.__dict__["digests"] = self.digests[chosen]  # known already: no need to read the images again
         return part
+
+    def without(self, names: Iterable[str]) -> ImageDataset:
+        """The dataset without the images of these names: for training, for tests, and for every check.
+
+        A class that has no image left is gone too.
+
+        Args:
+            names: as `names` has them, or paths that lead to the files from here.
+
+        Raises:
+            DataError: a name that no image has, or several images; or no image is left.
+        """
+        gone = find_by_name(self.source, self.rows, names, self.origin)
+        kept = self.select(np.setdiff1d(np.arange(len(self)), gone))
+        if len(kept) == 0:
+            raise DataError(f"All {counted(len(self), 'image')} of {self.origin!r} are to be left out. Keep some.")
+        excluded = (*self.corrections.excluded, *(self.source.name(int(row)) for row in self.rows[np.unique(gone)]))
+        return kept._with_labels(kept.labels, replace(self.corrections, excluded=excluded))
+
+    def relabelled(self, labels: Mapping[str, str]) -> ImageDataset:
+        """The dataset with other labels for some images.
+
+        A class that has no image left is gone.
+
+        Args:
+            labels: the right class name by image name; names are taken as `without` takes them.
+
+        Raises:
+            DataError: a name that no image has, or several images; or a class that the dataset does not have.
+        """
+        unknown = sorted({name for name in labels.values() if name not in self.class_names})
+        if unknown:
+            raise DataError(
+                f"No class is called {unknown[0]!r}.{did_you_mean(unknown[0], self.class_names)} "
+                f"The classes of {self.origin!r} are {', '.join(self.class_names[:20])}."
+            )
+        places = find_by_name(self.source, self.rows, labels, self.origin)
+        new = self.labels.copy()
+        new[places] = [self.class_names.index(name) for name in labels.values()]
+        changed = np.flatnonzero(new != self.labels)
+        rows = [
+            (self.source.name(int(self.rows[i])), self.class_names[self.labels[i]], self.class_names[new[i]])
+            for i in changed
+        ]
+        corrections = replace(self.corrections, relabelled=(*self.corrections.relabelled, *rows))
+        return self._with_labels(new, corrections)
+
+    def _with_labels(self, labels: IntArray, corrections: Corrections) -> ImageDataset:
+        """The same images with these labels; classes that none of them has are gone."""
+        used, labels = np.unique(labels, return_inverse=True)
+        names = tuple(self.class_names[label] for label in used)
+        changed = replace(self, labels=labels, class_names=names, corrections=corrections)
+        if "digests" in self.__dict__:
+            changed.__dict__["digests"] = self.digests
+        return changed
 
     @cached_property
     def digests(self) -> DigestArray:

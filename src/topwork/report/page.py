@@ -6,6 +6,8 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from topwork.words import counted
+
 if TYPE_CHECKING:
     import jinja2
 
@@ -27,6 +29,7 @@ def _template(name: str) -> jinja2.Template:
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["path"] = _breakable
+    environment.filters["counted"] = counted
     environment.filters["percent"] = lambda value, digits=1: unbroken(f"{100 * value:.{digits}f} %")
     return environment.from_string(_text(name))
 

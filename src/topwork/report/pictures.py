@@ -48,49 +48,81 @@ def most_confident_mistakes(dataset: ImageDataset, predictions: Predictions, n: 
 
 
 @dataclass(frozen=True)
-class Doubt:
-    """One image whose label is probably wrong."""
+class LabelIssue:
+    """One image whose label is probably wrong: that label, its probability in 0..1, and the more probable label."""
 
     name: str
     picture: str
     label: str
+    probability: float
     suggested: str
 
 
-def doubtful_labels(dataset: ImageDataset, check: DataCheck, n: int = 12) -> list[Doubt]:
+def label_issues(dataset: ImageDataset, check: DataCheck, n: int = 12) -> list[LabelIssue]:
     """The images whose labels are most probably wrong."""
-    indices, suggested = check.doubts.indices[:n], check.doubts.suggested[:n]
-    names = dataset.class_names
+    found = check.doubts
+    pictures = pictures_of(dataset, found.indices[:n])
     return [
-        Doubt(check.names[i], picture, names[dataset.labels[i]], names[other])
-        for i, other, picture in zip(indices, suggested, pictures_of(dataset, indices), strict=True)
+        LabelIssue(check.names[i], picture, check.label(i), float(probability), check.class_names[suggested])
+        for i, probability, suggested, picture in zip(
+            found.indices, found.probability, found.suggested, pictures, strict=False
+        )
+        if picture
+    ]
+
+
+@dataclass(frozen=True)
+class StrangeImage:
+    """One image unlike the others."""
+
+    name: str
+    picture: str
+    label: str
+
+
+def strange_images(dataset: ImageDataset, check: DataCheck, n: int = 12) -> list[StrangeImage]:
+    """The images that are most unlike the others."""
+    pictures = pictures_of(dataset, check.strange[:n])
+    return [
+        StrangeImage(check.names[i], picture, check.label(i))
+        for i, picture in zip(check.strange, pictures, strict=False)
         if picture
     ]
 
 
 @dataclass(frozen=True)
 class CopyPair:
-    """Two images that show the same picture, with the labels and sides that they have."""
+    """Two images that show the same picture, or nearly the same, with the labels and splits that they have."""
 
+    kind: str
     names: tuple[str, str]
     pictures: tuple[str, str]
-    remarks: tuple[str, str]
+    labels: tuple[str, str]
+    sides: tuple[str, str] | None
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it, if more than that there are two."""
+        wrong = ["two labels"] if self.labels[0] != self.labels[1] else []
+        wrong += ["two splits"] if self.sides and self.sides[0] != self.sides[1] else []
+        return " and ".join(wrong)
 
 
-def telling_copies(dataset: ImageDataset, check: DataCheck, n: int = 8) -> list[CopyPair]:
-    """Pairs of copies that matter most: under two labels, then on two sides of the split."""
-    places = list(dict.fromkeys([*check.contradictions.tolist(), *check.leaks.tolist()]))[:n]
+def copy_pairs(dataset: ImageDataset, check: DataCheck, n: int = 12) -> list[CopyPair]:
+    """The pairs of copies and near copies that matter most: with two labels, then on two splits."""
+    places = check.worst_pairs[:n]
     pairs = check.copies.pairs[places]
     wanted = np.unique(pairs)
     pictures = dict(zip(wanted.tolist(), pictures_of(dataset, wanted), strict=True))
-
-    def remark(i: int) -> str:
-        side = "" if check.sides is None else f", {check.sides[i]}"
-        return f"{dataset.class_names[dataset.labels[i]]}{side}"
-
     return [
-        CopyPair((check.names[a], check.names[b]), (pictures[a], pictures[b]), (remark(a), remark(b)))
-        for a, b in pairs.tolist()
+        CopyPair(
+            kind="copies" if is_exact else "near copies",
+            names=(check.names[a], check.names[b]),
+            pictures=(pictures[a], pictures[b]),
+            labels=(check.label(a), check.label(b)),
+            sides=None if check.sides is None else (str(check.sides[a]), str(check.sides[b])),
+        )
+        for (a, b), is_exact in zip(pairs.tolist(), check.copies.is_exact[places], strict=True)
         if pictures[a] and pictures[b]
     ]
 

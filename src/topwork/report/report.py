@@ -14,7 +14,7 @@ from topwork.evaluation.confidence import Reliability
 from topwork.evaluation.metrics import Evaluation
 from topwork.report.charts import Chart, Line
 from topwork.report.page import render, unbroken
-from topwork.report.pictures import doubtful_labels, most_confident_mistakes, telling_copies
+from topwork.report.pictures import copy_pairs, label_issues, most_confident_mistakes, strange_images
 from topwork.report.verdict import headline, sentences
 
 _LARGEST_MATRIX = 30
@@ -58,8 +58,9 @@ def report_html(
         mistakes=most_confident_mistakes(training.dataset, predictions),
         bad=training.bad,
         check=check,
-        doubts=doubtful_labels(training.dataset, check) if check else (),
-        copies=telling_copies(training.dataset, check) if check else (),
+        issues=label_issues(training.dataset, check) if check else (),
+        pairs=copy_pairs(training.dataset, check) if check else (),
+        strange=strange_images(training.dataset, check) if check else (),
     )
 
 

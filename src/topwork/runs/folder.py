@@ -218,6 +218,10 @@ def _run_record(classifier: ImageClassifier, training: Training, facts: RunFacts
             "sides": {str(side): int(n) for side, n in zip(sides, counts, strict=True)},
             "notes": list(dataset.notes),
             "groups_in_several_splits": len(dataset.torn_groups),
+            "excluded": list(dataset.corrections.excluded),
+            "relabelled": [
+                {"image": image, "from": before, "to": now} for image, before, now in dataset.corrections.relabelled
+            ],
         },
         "backbone": {
             **feature_facts(classifier.backbone),

@@ -7,7 +7,9 @@ from html import escape
 
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.training import Training
+from topwork.data.corrections import UNCORRECTED, Corrections
 from topwork.evaluation.metrics import Evaluation
+from topwork.words import counted
 
 
 def model_card(classifier: ImageClassifier, training: Training, test: Evaluation, command: str) -> str:
@@ -57,10 +59,22 @@ def model_card(classifier: ImageClassifier, training: Training, test: Evaluation
         f"- Top: {json.dumps(classifier.record['top'])}",
         f"- Images: {training.n_train:,} for training{flipped}, {training.n_validation:,} for validation, "
         f"{test.n:,} for testing; {len(training.bad):,} could not be read (`run.json` lists them).",
+        *_corrections(dataset.corrections),
         f"- Command: `{command}`" if command else "- Made from Python.",
         "",
     ]
     return "\n".join(head + body)
+
+
+def _corrections(corrections: Corrections) -> list[str]:
+    """What a person changed of the data, if anything."""
+    if corrections == UNCORRECTED:
+        return []
+    n_excluded, n_relabelled = len(corrections.excluded), len(corrections.relabelled)
+    return [
+        f"- Corrected by a person: {counted(n_excluded, 'image')} left out, {counted(n_relabelled, 'label')} changed "
+        "(`run.json` lists them)."
+    ]
 
 
 def _cell(text: str) -> str:

@@ -31,6 +31,7 @@ from topwork.progress import Reporter, console_reporter
 from topwork.runs.folder import RunFacts, training_images, write_run_folder
 from topwork.runs.trackers import require_trackers, track
 from topwork.types import IntArray, OnBadImage
+from topwork.words import counted
 
 _GROUP = ("group", "groups")
 FEW = 10
@@ -85,7 +86,7 @@ def train(
         out: the run folder, which must be new; None takes `runs/NAME-1`, or the next free number.
         on_bad_image: 'skip' or 'stop'.
         device: 'cpu', 'gpu' or 'auto'.
-        check: whether to look for copies, wrong labels and strange images.
+        check: whether to look for copies, near copies, wrong labels and strange images.
         trackers: 'mlflow', 'tensorboard': where else to log the run; each is an extra of the same name.
         command: what the user typed, for the record.
         reporter: hears of progress; None shows it on standard error.
@@ -212,13 +213,14 @@ def _check(training: Training, backbone: Backbone, reporter: Reporter, seed: int
     if len(leaked):
         n_test = int(np.sum(found.sides == TEST))
         reporter.warning(
-            f"{len(leaked):,} of {n_test:,} test images show much the same picture as a training or validation "
-            f"image ({found.pair_text(found.leaks[0])}); the test accuracy flatters by up to that share."
+            f"{len(leaked):,} of {counted(n_test, 'test image')} {'is' if len(leaked) == 1 else 'are'} in training or "
+            f"validation too, as copies or near copies (such as {found.pair_text(found.leaks[0])}). Test accuracy may "
+            f"be too high by up to {100 * len(leaked) / n_test:.1f} points."
         )
     if len(clashes):
         reporter.warning(
-            f"{len(clashes):,} pairs of images show much the same picture under two labels "
-            f"({found.pair_text(clashes[0])}); one of the two is wrong."
+            f"{counted(len(clashes), 'pair')} of copies or near copies with two labels (such as "
+            f"{found.pair_text(clashes[0])}). Probably one of the two labels is wrong."
         )
     return found
 
