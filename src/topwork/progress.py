@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
+from topwork.words import visible
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -50,7 +52,7 @@ class QuietReporter(Reporter):
     """Says warnings alone, on standard error."""
 
     def warning(self, text: str) -> None:
-        print(f"Warning: {text}", file=sys.stderr, flush=True)
+        print(f"Warning: {visible(text)}", file=sys.stderr, flush=True)
 
 
 class LineReporter(Reporter):
@@ -77,7 +79,7 @@ class LineReporter(Reporter):
         self.note("  ".join(f"{cell:>12}" for cell in cells) + mark)
 
     def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(visible(text), file=sys.stderr, flush=True)
 
     def warning(self, text: str) -> None:
         self.note(f"Warning: {text}")
@@ -144,10 +146,10 @@ class BarReporter(LineReporter):
             yield BarTask(total, done)
 
     def note(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
     def warning(self, text: str) -> None:
-        self.console.print(f"Warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        self.console.print(f"Warning: {visible(text)}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def console_reporter() -> Reporter:

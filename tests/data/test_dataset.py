@@ -50,7 +50,7 @@ def test_files_that_are_no_images_are_counted_not_passed_over_in_silence(photos:
     (photos / "ash" / "notes.txt").write_text("x")
     (photos / "loose.png").write_bytes(b"x")
     notes = " ".join(tw.ImageDataset.from_directory(photos).notes)
-    assert "1 files without an image's suffix were left out (1 .txt)" in notes
+    assert "1 file without an image's suffix was left out (1 .txt)" in notes
     assert "1 images lie outside the class folders" in notes
 
 

@@ -145,7 +145,7 @@ class DataCheck:
         text = io.StringIO()
         writer = csv.DictWriter(text, [*_FACTS, *_TO_FILL_IN], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self.findings())
+        writer.writerows({name: _harmless(cell) for name, cell in row.items()} for row in self.findings())
         return text.getvalue()
 
     def _pair_row(self, place: int) -> dict[str, Any]:
@@ -193,6 +193,11 @@ class DataCheck:
             "imbalance": self.imbalance,
             "share_of_small_images": self.share_small,
         }
+
+
+def _harmless(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: files and classes may be called `=cmd|…`."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def check_dataset(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from topwork.cli.options import (
     output_options,
     reporter_for,
 )
+from topwork.cli.words import say, say_json
 
 if TYPE_CHECKING:
     from topwork.backbones.engines import Device
@@ -57,9 +57,9 @@ def check(source: str, out: Path | None, device: Device, quiet: bool, as_json: b
 
         write_text(out, found.as_csv())
     if as_json:
-        click.echo(json.dumps({**found.summary(), "findings": found.findings()}, indent=2, ensure_ascii=False))
+        say_json({**found.summary(), "findings": found.findings()})
     else:
-        click.echo(_as_text(found, out))
+        say(_as_text(found, out))
 
 
 def _as_text(found: DataCheck, out: Path | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from topwork.cli.options import data_options, device_option, load_dataset, output_options, reporter_for
+from topwork.cli.words import say, say_json
 
 if TYPE_CHECKING:
     from topwork.evaluation.comparison import ComparedBackbone, Comparison
@@ -85,7 +85,10 @@ def compare(
         from topwork.report.comparison import comparison_html
 
         write_text(out, comparison_html(comparison, dataset.origin, following))
-    click.echo(json.dumps(comparison.as_dict(), indent=2) if as_json else _as_text(comparison, following, out))
+    if as_json:
+        say_json(comparison.as_dict())
+    else:
+        say(_as_text(comparison, following, out))
 
 
 def _candidates(text: str) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from topwork.cli.options import data_options, device_option, load_dataset, output_options, reporter_for
+from topwork.cli.words import say, say_json
 
 if TYPE_CHECKING:
     from topwork.evaluation.metrics import Evaluation
@@ -35,7 +35,10 @@ def evaluate(run: str, source: str, device: str, quiet: bool, as_json: bool, **d
     reporter = reporter_for(quiet)
     dataset = load_dataset(source, data, reporter)
     evaluation = evaluate_run(run, dataset, device=device, reporter=reporter)  # type: ignore[arg-type]
-    click.echo(json.dumps(evaluation.as_dict(), indent=2) if as_json else _as_text(evaluation))
+    if as_json:
+        say_json(evaluation.as_dict())
+    else:
+        say(_as_text(evaluation))
 
 
 def _as_text(evaluation: Evaluation) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from topwork.cli.options import device_option
+from topwork.cli.words import say
 
 if TYPE_CHECKING:
     from topwork.runs.neighbours import Neighbour
@@ -49,9 +50,9 @@ def explain(run: str, image: Path, class_name: str | None, out: Path, device: st
         raise BadImageError(shown, error.strerror or str(error)) from error
     neighbours = nearest_training_images(Path(run), classifier, found.features)
     write_text(out, explanation_html(found, shown, neighbours))
-    click.echo(f"{shown}: {found.class_name}, {100 * found.probability:.1f} %")
-    click.echo(f"What speaks for it, by {found.method}: {printable(str(out))}")
-    click.echo(_neighbours_text(neighbours))
+    say(f"{shown}: {found.class_name}, {100 * found.probability:.1f} %")
+    say(f"What speaks for it, by {found.method}: {printable(str(out))}")
+    say(_neighbours_text(neighbours))
 
 
 def _neighbours_text(neighbours: list[Neighbour]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from topwork.cli.options import data_options, load_dataset, reporter_for
+from topwork.cli.words import say
 from topwork.export.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def export(run: str, to: str, int8: bool, out: str | None, source: str | None, q
 
     reporter = reporter_for(quiet)
     dataset = None if source is None else load_dataset(source, data, reporter)
-    click.echo(_as_text(export_run(run, to, out=out, dataset=dataset, int8=int8, reporter=reporter), to))
+    say(_as_text(export_run(run, to, out=out, dataset=dataset, int8=int8, reporter=reporter), to))
 
 
 def _as_text(done: Export, to: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from topwork.cli.words import say, say_json
 
 if TYPE_CHECKING:
     from topwork.classifier.information import ClassifierInformation
@@ -33,7 +34,10 @@ def info(run: str, as_json: bool) -> int:
     from topwork.classifier.information import classifier_information
 
     found = classifier_information(run)
-    click.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False) if as_json else _as_text(found))
+    if as_json:
+        say_json(found.as_dict())
+    else:
+        say(_as_text(found))
     return 0 if found.is_intact else 1
 
 

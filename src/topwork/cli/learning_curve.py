@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from topwork.cli.options import (
     output_options,
     reporter_for,
 )
+from topwork.cli.words import say, say_json
 
 if TYPE_CHECKING:
     from topwork.backbones.engines import Device
@@ -61,7 +61,10 @@ def learning_curve(
         from topwork.report.curve import curve_html
 
         write_text(out, curve_html(curve, backbone, dataset.origin))
-    click.echo(json.dumps(curve.as_dict(), indent=2) if as_json else _as_text(curve, out))
+    if as_json:
+        say_json(curve.as_dict())
+    else:
+        say(_as_text(curve, out))
 
 
 def _as_text(curve: LearningCurve, out: Path | None) -> str:

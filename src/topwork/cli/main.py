@@ -20,7 +20,7 @@ from topwork.cli.learning_curve import learning_curve
 from topwork.cli.predict import predict
 from topwork.cli.serve import serve
 from topwork.cli.train import train
-from topwork.cli.words import with_flags
+from topwork.cli.words import say, with_flags
 from topwork.errors import TopworkError
 from topwork.version import VERSION
 
@@ -56,23 +56,24 @@ def run() -> None:
         error.show()
         sys.exit(error.exit_code)
     except TopworkError as error:
-        _say(with_flags(f"Error: {error}"))
+        say(with_flags(f"Error: {error}"), err=True)
         sys.exit(1)
     except (KeyboardInterrupt, click.exceptions.Abort):
-        _say(
+        say(
             "\nInterrupted. The features computed so far are kept, and the answers of `predict --out`: run the same"
-            " command again, and it goes on there."
+            " command again, and it goes on there.",
+            err=True,
         )
         sys.exit(130)
     except BrokenPipeError:  # `topwork … | head` closed our output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except MemoryError:
-        _say("Error: out of memory. Use --pooling avg, a smaller --size, or fewer images.")
+        say("Error: out of memory. Use --pooling avg, a smaller --size, or fewer images.", err=True)
         sys.exit(1)
     except OSError as error:
         place = "" if error.filename is None else f": {error.filename!r}"
-        _say(f"Error: {error.strerror or error}{place}. What was finished before is kept.")
+        say(f"Error: {error.strerror or error}{place}. What was finished before is kept.", err=True)
         sys.exit(1)
 
 
@@ -81,7 +82,3 @@ def _warnings() -> logging.Handler:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("Warning: %(message)s"))
     return handler
-
-
-def _say(text: str) -> None:
-    click.echo(text.encode("utf-8", "backslashreplace").decode(), err=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from topwork.cli.options import device_option, reporter_for
+from topwork.cli.words import say
 
 if TYPE_CHECKING:
     from topwork.classifier.classifier import ImageClassifier
@@ -79,7 +80,7 @@ def predict(
         return _answer(classifier, images, kind or "text", out, wording, image_column, quiet)
     except KeyboardInterrupt:
         kept = " The answers so far are kept: run the same command again, and it goes on there." if out else ""
-        click.echo(f"\nInterrupted.{kept}", err=True)
+        say(f"\nInterrupted.{kept}", err=True)
         raise click.exceptions.Exit(130) from None
 
 
@@ -114,7 +115,10 @@ def _answer(
     from topwork.prediction.predict import predict_file, predict_rows
 
     source = find_images(
-        images, image_column=image_column, stdin=sys.stdin.buffer if STANDARD_INPUT in images else None
+        images,
+        image_column=image_column,
+        stdin=sys.stdin.buffer if STANDARD_INPUT in images else None,
+        reporter=reporter_for(quiet),
     )
     is_many = len(source) >= MANY
     reporter = reporter_for(quiet or not is_many)
@@ -123,10 +127,10 @@ def _answer(
     else:
         n_bad = predict_file(classifier, source, out, wording=wording, reporter=reporter)
         if not quiet:
-            click.echo(f"{len(source):,} answers: {printable(str(out))}", err=True)
+            say(f"{len(source):,} answers: {printable(str(out))}", err=True)
     if n_bad and (out is not None or is_many):
         they = "it is" if n_bad == 1 else "they are"
-        click.echo(f"{n_bad:,} of {len(source):,} images can't be read; {they} named among the answers.", err=True)
+        say(f"{n_bad:,} of {len(source):,} images can't be read; {they} named among the answers.", err=True)
     return 1 if n_bad else 0
 
 
@@ -150,10 +154,10 @@ def _watch(
     except KeyboardInterrupt:
         bad = f", {count.n_bad:,} of them can't be read" if count.n_bad else ""
         images = "image" if count.n == 1 else "images"
-        click.echo(f"\nEnded: {count.n:,} {images} answered{bad}.", err=True)
+        say(f"\nEnded: {count.n:,} {images} answered{bad}.", err=True)
     return 0
 
 
 def _say(text: str) -> None:
     """Rows on standard output, seen at once; a bar on the same terminal stays below them."""
-    click.echo(text, nl=False)
+    click.echo(text, nl=False, color=True)  # or click would take escape sequences out of names in CSV

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from topwork.cli.options import device_option
+from topwork.cli.words import say
 
 EPILOG = """\b
 Examples:
@@ -77,10 +78,10 @@ def serve(
         if is_this_machine(listener.getsockname()[0]):
             allow_hosts = (*allow_hosts, host)  # a name of this machine's own, such as one in /etc/hosts
         elif token is None:
-            click.echo("Warning: anyone who can reach this machine can use the service. Set TOPWORK_TOKEN.", err=True)
+            say("Warning: anyone who can reach this machine can use the service. Set TOPWORK_TOKEN.", err=True)
 
         def say_ready() -> None:
             n, name = len(classifier.class_names), classifier.backbone.name
-            click.echo(f"Serving {printable(run)} ({n:,} classes, {name}) at {address}  (Ctrl-C stops)")
+            say(f"Serving {printable(run)} ({n:,} classes, {name}) at {address}  (Ctrl-C stops)")
 
         serve(Service(classifier, limits), listener, token=token, allow_hosts=allow_hosts, log=log, on_ready=say_ready)

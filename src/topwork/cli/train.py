@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from topwork.cli.options import (
     output_options,
     reporter_for,
 )
+from topwork.cli.words import say, say_json
 from topwork.words import counted
 
 if TYPE_CHECKING:
@@ -122,7 +122,10 @@ def train(source: str, **options: Any) -> None:
         command=printable(shlex.join(["topwork", *sys.argv[1:]])),
         reporter=reporter,
     )
-    click.echo(json.dumps(_as_dict(finished), indent=2) if options["as_json"] else _as_text(finished))
+    if options["as_json"]:
+        say_json(_as_dict(finished))
+    else:
+        say(_as_text(finished))
 
 
 def _top(options: dict[str, Any]) -> list[int]:

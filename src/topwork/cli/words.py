@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+from typing import Any
+
+import click
+
+from topwork.words import visible
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print what people read: control characters in names of files and classes are shown, not obeyed."""
+    click.echo(visible(text).encode("utf-8", "backslashreplace").decode(), err=err)
 
 
 def with_flags(text: str) -> str:
@@ -13,3 +24,8 @@ def with_flags(text: str) -> str:
 
 def _flag(parameter: re.Match[str]) -> str:
     return f"--{parameter[1].replace('_', '-')} {shlex.quote(parameter[2])}"
+
+
+def say_json(value: Any) -> None:
+    """Print what programs read: names as they are, in ASCII, so that nothing in them moves a terminal."""
+    click.echo(json.dumps(value, indent=2), color=True)

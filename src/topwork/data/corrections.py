@@ -168,7 +168,7 @@ class _Table:
 
 def _plain(cell: str) -> str:
     """A cell without the apostrophe that keeps spreadsheets from taking it for a formula."""
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in ("=", "+", "-", "@") else cell
+    return cell[1:] if cell[:1] == "'" and cell[1:2] in ("=", "+", "-", "@", "\t", "\r") else cell
 
 
 def _require_columns(table: _Table, columns: tuple[str, ...], path: Path) -> None:

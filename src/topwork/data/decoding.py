@@ -9,6 +9,7 @@ file does the same inside (`export/graph.py`), but for ties in rounding.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import io
 import os
@@ -16,10 +17,12 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import (  # importing a format is what makes Pillow know it
     BmpImagePlugin,  # noqa: F401
@@ -33,6 +36,7 @@ from PIL import (  # importing a format is what makes Pillow know it
 )
 
 from topwork.errors import BadImageError, ShapeError
+from topwork.files import open_regular, read_regular
 from topwork.types import ImageArray
 
 Payload: TypeAlias = Path | bytes | ImageArray | Image.Image
@@ -52,6 +56,9 @@ _FINER = 2
 
 MAX_PIXELS = 178_956_970
 """Larger pictures are refused as decompression bombs; Pillow's own limit for an error."""
+
+MAX_BYTES = 1 << 30
+"""Of an encoded image: as many as so many pixels take in 16-bit RGB, uncompressed."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -141,9 +148,10 @@ def digest_of(payload: Payload) -> bytes:
         BadImageError: the picture can't be.
     """
     if isinstance(payload, Path):
-        return hashlib.blake2b(payload.read_bytes(), digest_size=16).digest()
+        payload = read_regular(payload, at_most=MAX_BYTES)
     if isinstance(payload, bytes):
-        return hashlib.blake2b(payload, digest_size=16).digest()
+        salt = _TRANSPARENT if _has_transparent_colour(payload) else b""
+        return hashlib.blake2b(payload, digest_size=16, salt=salt).digest()
     pixels = np.asarray(read_image(payload, "image") if isinstance(payload, Image.Image) else payload)
     digest = hashlib.blake2b(f"{pixels.shape}{pixels.dtype}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels).data)
@@ -153,9 +161,24 @@ def digest_of(payload: Payload) -> bytes:
 @contextlib.contextmanager
 def quiet_pillow() -> Iterator[None]:
     """Silence Pillow's warnings of odd metadata in files that it reads well. Enter it in the main thread only."""
+    _silence_libtiff()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")
         yield
+
+
+@cache
+def _silence_libtiff() -> None:
+    """Stop the TIFF library that comes with Pillow from writing to standard error, hundreds of lines for one file.
+
+    It names no file, and Pillow raises an error for what matters. Where Pillow uses another library, that goes on.
+    """
+    folder = Path(PIL.__file__).parent
+    for path in [*folder.parent.glob("pillow.libs/libtiff*"), *folder.glob(".dylibs/libtiff*")]:
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            set_handler = getattr(ctypes.CDLL(str(path)), name)
+            set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+            set_handler(None)
 
 
 def as_image_array(images: NDArray[np.generic]) -> ImageArray:
@@ -175,12 +198,29 @@ def as_image_array(images: NDArray[np.generic]) -> ImageArray:
     return images  # type: ignore[return-value]
 
 
+_TRANSPARENT = b"on white"
+
+
+def _has_transparent_colour(content: bytes) -> bool:
+    """Whether it is a PNG, in RGB or 16-bit grey, of which one colour is transparent.
+
+    That colour was once not laid on white. Features kept from then must not be taken for those of now, and all others
+    may: so the digest of these images alone was changed.
+    """
+    if content[:8] != b"\x89PNG\r\n\x1a\n" or content[24:26] not in (b"\x08\x02", b"\x10\x02", b"\x10\x00"):
+        return False
+    return b"tRNS" in content[: max(0, content.find(b"IDAT"))]
+
+
 def _head(payload: Path | bytes | Image.Image) -> Image.Image | None:
     """An image of which the head alone was read; None where it can't be."""
     if isinstance(payload, Image.Image):
         return payload
     try:
-        with Image.open(payload if isinstance(payload, Path) else io.BytesIO(payload), formats=_FORMATS) as image:
+        with (
+            open_regular(payload) if isinstance(payload, Path) else io.BytesIO(payload) as file,
+            Image.open(file, formats=_FORMATS) as image,
+        ):
             return image
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
@@ -192,7 +232,7 @@ def _open(payload: Payload, at_least: int | None, max_pixels: int) -> Image.Imag
     if isinstance(payload, np.ndarray):
         return Image.fromarray(np.squeeze(payload, -1) if payload.ndim == 3 and payload.shape[-1] == 1 else payload)
     if isinstance(payload, Path):
-        payload = payload.read_bytes()
+        payload = read_regular(payload, at_most=MAX_BYTES)
     if not payload:
         raise ValueError("the file is empty")
     image = Image.open(io.BytesIO(payload), formats=_FORMATS)
@@ -206,15 +246,18 @@ def _open(payload: Payload, at_least: int | None, max_pixels: int) -> Image.Imag
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     turn = _TURNS.get(_orientation(image))
+    transparent = image.info.get("transparency")
     if turn is not None:
         image = image.transpose(turn)
-    if image.mode == "RGB":
+    if image.mode == "RGB" and not isinstance(transparent, tuple):
         return image
     if image.mode.startswith("I;16") or image.mode == "I":
-        return _high_bits(image)
+        return _high_bits(image, transparent)
     if image.mode == "F":
         raise ValueError("floating-point pixels have no fixed range. Save it with 8 or 16 bits")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or transparent is not None:
+        if isinstance(transparent, tuple) and max(transparent) > 255:  # of 16 bits, of which Pillow kept the upper 8
+            image.info["transparency"] = tuple(value >> 8 for value in transparent)
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
@@ -229,17 +272,20 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _high_bits(image: Image.Image) -> Image.Image:
+def _high_bits(image: Image.Image, transparent: int | None) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
     if values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
         raise ValueError("grey values outside 0..65535. Save it with 8 or 16 bits")
-    return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+    grey = (values >> 8).astype(np.uint8)
+    if transparent is not None:
+        grey[values == transparent] = 255
+    return Image.fromarray(grey).convert("RGB")
 
 
 def _why_unidentified(payload: Payload) -> str:
     head = b""
     if isinstance(payload, Path):
-        with payload.open("rb") as file:
+        with open_regular(payload) as file:
             head = file.read(64)
     elif isinstance(payload, bytes):
         head = payload[:64]

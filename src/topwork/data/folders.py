@@ -20,6 +20,7 @@ from topwork.data.table import SIDE_OF_NAME, LabelTable, listed, require_known_c
 from topwork.errors import DataError, OptionError
 from topwork.files import printable
 from topwork.types import GroupBy, StrArray
+from topwork.words import counted
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,13 @@ def _require_folder(root: Path) -> None:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    found = (entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    """The folders in a folder, and links to folders, but for links that lead back to it or above it."""
+    above = folder.resolve()
+    found = (
+        entry
+        for entry in folder.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".") and not above.is_relative_to(entry.resolve())
+    )
     return sorted(found, key=lambda entry: os.fsencode(entry.name))
 
 
@@ -241,10 +248,23 @@ def _remarks(class_folder: Path, found: list[str]) -> list[str]:
 
 def _notes(root: Path, passed_over: Counter[str]) -> tuple[str, ...]:
     notes = []
+    above = root.resolve()
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir())
+    loops = [printable(entry.name) for entry in folders if above.is_relative_to(entry.resolve())]
+    if loops:
+        notes.append(f"the {listed(loops, what=('link', 'links'))} to a folder above the images: passed over.")
     loose = _n_loose(root)
     if loose:
         notes.append(f"{loose:,} images lie outside the class folders and were left out.")
     if passed_over:
-        kinds = ", ".join(f"{n:,} {suffix}" for suffix, n in passed_over.most_common(5))
-        notes.append(f"{sum(passed_over.values()):,} files without an image's suffix were left out ({kinds}).")
+        notes.append(passed_over_text(passed_over))
     return tuple(notes)
+
+
+def passed_over_text(passed_over: Counter[str]) -> str:
+    """How many files have no image's suffix, and which they have; nothing where there are none."""
+    if not passed_over:
+        return ""
+    kinds = ", ".join(f"{n:,} {suffix}" for suffix, n in passed_over.most_common(5))
+    n = sum(passed_over.values())
+    return f"{counted(n, 'file')} without an image's suffix {'was' if n == 1 else 'were'} left out ({kinds})."

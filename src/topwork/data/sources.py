@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from topwork.data.decoding import Payload
 from topwork.errors import DataError
-from topwork.files import printable
+from topwork.files import open_regular, printable
 from topwork.types import ImageArray, IntArray
 
 
@@ -64,20 +64,27 @@ class ParquetImages:
         return self.n_rows
 
     def payloads(self, rows: IntArray) -> Iterator[Payload]:
+        import pyarrow as pa
         import pyarrow.parquet as parquet
 
-        with self.path.open("rb") as opened, parquet.ParquetFile(opened) as file:
-            first = 0
-            for group in range(file.num_row_groups):
-                end = first + file.metadata.row_group(group).num_rows
-                wanted = rows[(rows >= first) & (rows < end)] - first
-                if len(wanted):
-                    yield from self._group_payloads(file, group, wanted)
-                first = end
+        try:
+            with open_regular(self.path) as opened, parquet.ParquetFile(opened) as file:
+                first = 0
+                for group in range(file.num_row_groups):
+                    end = first + file.metadata.row_group(group).num_rows
+                    wanted = rows[(rows >= first) & (rows < end)] - first
+                    if len(wanted):
+                        yield from self._group_payloads(file, group, wanted)
+                    first = end
+        except (OSError, ValueError, pa.ArrowException) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DataError(
+                f"{printable(str(self.path))!r} is damaged: {reason}. Get the file again; what was finished is kept."
+            ) from error
 
-    def _group_payloads(self, file: object, group: int, wanted: IntArray) -> Iterator[Payload]:
-        start = 0
-        for batch in file.iter_batches(256, row_groups=[group], columns=[self.column]):  # type: ignore[attr-defined]
+    def _group_payloads(self, file: Any, group: int, wanted: IntArray) -> Iterator[Payload]:
+        start, step = 0, _rows_at_a_time(file.metadata.row_group(group), self.column)
+        for batch in file.iter_batches(step, row_groups=[group], columns=[self.column]):
             inside = wanted[(wanted >= start) & (wanted < start + batch.num_rows)] - start
             column = batch.column(0)
             for row in inside:
@@ -94,6 +101,17 @@ class ParquetImages:
 
     def name(self, row: int) -> str:
         return self.names[row] if self.names else f"{printable(self.path.name)}[row {row}]"
+
+
+_BATCH_ROWS, _BATCH_BYTES = 256, 64 << 20
+"""Of a Parquet table at a time, at most."""
+
+
+def _rows_at_a_time(group: Any, column: str) -> int:
+    """How many rows of a column of a row group are read together, so that large images do not pile up in memory."""
+    columns = (group.column(i) for i in range(group.num_columns))
+    n_bytes = sum(part.total_uncompressed_size for part in columns if part.path_in_schema.split(".")[0] == column)
+    return int(min(_BATCH_ROWS, max(1, _BATCH_BYTES * group.num_rows // max(1, n_bytes))))
 
 
 @dataclass(frozen=True, eq=False)

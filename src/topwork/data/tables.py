@@ -13,11 +13,13 @@ import numpy as np
 from topwork.data.sources import FileImages, ImageSource, ParquetImages
 from topwork.data.table import LabelTable
 from topwork.errors import DataError, did_you_mean
-from topwork.files import printable
+from topwork.files import open_regular, printable
+from topwork.memory import available_memory, fits, gigabytes
 from topwork.types import StrArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet
 
 SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
 IMAGE_COLUMNS = (
@@ -35,6 +37,14 @@ IMAGE_COLUMNS = (
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "target", "category", "species")
 SPLIT_COLUMNS = ("split", "fold", "subset")
 NAME_COLUMNS = ("name", "id", "file_name", "filename")
+
+
+_BYTES_A_ROW = 200
+"""Of memory that the name, the label and the digest of an image take, as Python and NumPy hold them."""
+_MOST_TIMES, _ALWAYS_FINE = 100, 64 << 20
+"""How many times larger than in the file a column may become: encoded images do not shrink, labels do. Of a row group,
+64 MB are always fine."""
+_LONGEST_HEADER = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ def read_images(path: Path, image_column: str | None = None) -> ImageSource:
 def _read(path: Path, wanted: frozenset[str] | None = None) -> tuple[pa.Table, pa.Schema]:
     """The whole schema, and the columns called as in `wanted` (None: all), but those that hold images."""
     shown = printable(str(path))
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"There is no file {shown!r}.")
     table, schema = _read_columns(path, wanted)
     for name in schema.names:
@@ -108,15 +118,37 @@ def _read_columns(path: Path, wanted: frozenset[str] | None) -> tuple[pa.Table, 
     try:
         if path.suffix.lower() != ".parquet":
             return _read_csv(path)
-        with path.open("rb") as file:  # opened here: pyarrow takes names in UTF-8 only
-            schema = pyarrow.parquet.read_schema(file)
+        with open_regular(path) as file:  # opened here: pyarrow takes names in UTF-8 only
+            metadata = pyarrow.parquet.read_metadata(file)
+            schema = metadata.schema.to_arrow_schema()
+            _require_sane(metadata, printable(str(path)))
             plain = [field.name for field in schema if not _holds_images(field.type)]
             if wanted is not None:
                 plain = [name for name in plain if name in wanted or name.lower() in wanted]
             return pyarrow.parquet.ParquetFile(file).read(columns=plain), schema
-    except (pa.ArrowInvalid, pa.ArrowException, UnicodeDecodeError) as error:
-        kind = "Parquet" if path.suffix.lower() == ".parquet" else "CSV"
-        raise DataError(f"{printable(str(path))!r} can't be read as {kind}: {str(error).splitlines()[0]}") from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        is_parquet = path.suffix.lower() == ".parquet"
+        reason = (str(error).splitlines() or [type(error).__name__])[0].replace("\0", "")
+        remedy = "Get the file again" if is_parquet else "Save it as “CSV UTF-8”"
+        kind = "Parquet" if is_parquet else "CSV"
+        raise DataError(f"{printable(str(path))!r} can't be read as {kind}: {reason}. {remedy}.") from error
+
+
+def _require_sane(metadata: pyarrow.parquet.FileMetaData, shown: str) -> None:
+    """Raise a `DataError` for a table that a few bytes blow up to more than memory has room for."""
+    needed = _BYTES_A_ROW * metadata.num_rows
+    if not fits(needed):
+        raise DataError(
+            f"{shown!r} has {metadata.num_rows:,} rows. Their names and labels would take about {gigabytes(needed)} of "
+            f"memory, and {gigabytes(available_memory())} are free. Divide the table."
+        )
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            if column.total_uncompressed_size > _MOST_TIMES * column.total_compressed_size + _ALWAYS_FINE:
+                raise DataError(
+                    f"{shown!r}: {column.total_compressed_size:,} bytes of its column {column.path_in_schema!r} would "
+                    f"become {column.total_uncompressed_size:,}. Refused as a decompression bomb."
+                )
 
 
 def _read_csv(path: Path) -> tuple[pa.Table, pa.Schema]:
@@ -125,13 +157,13 @@ def _read_csv(path: Path) -> tuple[pa.Table, pa.Schema]:
     import pyarrow.csv
 
     parse = pyarrow.csv.ParseOptions(delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-    with path.open("rb") as file:
-        header = file.readline()
+    with open_regular(path) as file:
+        header = file.readline(_LONGEST_HEADER)
     names = pyarrow.csv.read_csv(pa.BufferReader(header), parse_options=parse).schema.names
     as_text = pyarrow.csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
     )
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         table = pyarrow.csv.read_csv(file, parse_options=parse, convert_options=as_text)
     return table, table.schema
 
@@ -191,13 +223,14 @@ def _strings(values: Any) -> StrArray:
 def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
     metadata = schema.metadata or {}
     if b"classes" in metadata:
-        return tuple(metadata[b"classes"].decode().splitlines())
+        return tuple(metadata[b"classes"].decode("utf-8", "backslashreplace").splitlines())
     if b"huggingface" in metadata:
         try:
             names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             return None
-        return tuple(map(str, names)) if names else None
+        is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        return tuple(names) if is_list and names else None
     return None
 
 

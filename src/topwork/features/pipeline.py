@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from topwork.backbones.engines import Engine
-from topwork.data.decoding import Payload, digest_of, quiet_pillow, read_square
+from topwork.data.decoding import MAX_BYTES, Payload, digest_of, quiet_pillow, read_square
 from topwork.data.sources import ImageSource
 from topwork.errors import BadImageError
+from topwork.files import read_regular
 from topwork.types import DigestArray, FloatArray, ImageArray, IntArray
 
 Result = TypeVar("Result")
@@ -102,7 +103,7 @@ class FeatureStream:
         if self.digests is None or not isinstance(payload, Path):
             return payload
         try:
-            content = payload.read_bytes()
+            content = read_regular(payload, at_most=MAX_BYTES)
         except OSError as error:
             raise BadImageError(name, error.strerror or str(error)) from error
         if digest_of(content) != self.digests[position].ljust(16, b"\0"):  # NumPy drops trailing zero bytes

@@ -9,20 +9,27 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from topwork.data.decoding import begins_as_image
-from topwork.data.folders import image_files
+from topwork.data.decoding import MAX_BYTES, begins_as_image
+from topwork.data.folders import image_files, passed_over_text
 from topwork.data.sources import EncodedImage, FileImages, ImageSource, JoinedImages
 from topwork.data.tables import SUFFIXES as TABLE_SUFFIXES
 from topwork.data.tables import read_images
 from topwork.errors import DataError
 from topwork.files import printable
+from topwork.progress import Reporter
 
 STANDARD_INPUT = "-"
 _HEAD = 16
 """Bytes that tell an encoded image from a list of paths."""
 
 
-def find_images(words: Iterable[str], *, image_column: str | None = None, stdin: BinaryIO | None = None) -> ImageSource:
+def find_images(
+    words: Iterable[str],
+    *,
+    image_column: str | None = None,
+    stdin: BinaryIO | None = None,
+    reporter: Reporter | None = None,
+) -> ImageSource:
     """The images that `words` name, in that order, as one source. Only their names are held; none is opened.
 
     A word is an image file (one that isn't there counts as an image that can't be read); a folder, with all below it;
@@ -34,6 +41,7 @@ def find_images(words: Iterable[str], *, image_column: str | None = None, stdin:
         words: as they were typed.
         image_column: the column of tables that holds the images; None finds it by its usual names.
         stdin: standard input, where `-` is among the words.
+        reporter: hears what was passed over.
 
     Raises:
         DataError: a folder without images, a pattern that matches nothing, a table that can't be read or lacks the
@@ -41,7 +49,7 @@ def find_images(words: Iterable[str], *, image_column: str | None = None, stdin:
     """
     parts: list[ImageSource] = []
     paths: list[str] = []
-    for found in _each(words, image_column, stdin):
+    for found in _each(words, image_column, stdin, reporter):
         if isinstance(found, str):
             paths.append(found)
             continue
@@ -54,38 +62,46 @@ def find_images(words: Iterable[str], *, image_column: str | None = None, stdin:
     return parts[0] if len(parts) == 1 else JoinedImages(tuple(parts))
 
 
-def _each(words: Iterable[str], image_column: str | None, stdin: BinaryIO | None) -> Iterator[str | ImageSource]:
+def _each(
+    words: Iterable[str], image_column: str | None, stdin: BinaryIO | None, reporter: Reporter | None
+) -> Iterator[str | ImageSource]:
     """A path for each image file, a source for each table or image of another kind."""
     is_read = False
     for word in words:
         if word != STANDARD_INPUT:
-            yield from _named(word, image_column, _matches(word))
+            yield from _named(word, image_column, _matches(word), reporter)
             continue
         if is_read:
             raise DataError("Standard input ('-') can be read once only. Name it once.")
         is_read = True
-        yield from _from_stdin(stdin, image_column)
+        yield from _from_stdin(stdin, image_column, reporter)
 
 
-def _named(word: str, image_column: str | None, matches: list[str] | None) -> Iterator[str | ImageSource]:
+def _named(
+    word: str, image_column: str | None, matches: list[str] | None, reporter: Reporter | None
+) -> Iterator[str | ImageSource]:
     for path in [word] if matches is None else matches:
         if os.path.isdir(path):
-            yield from folder_images(path)
+            yield from folder_images(path, reporter)
         elif os.path.splitext(path)[1].lower() in TABLE_SUFFIXES:
             yield read_images(Path(path), image_column)
         else:
             yield path
 
 
-def folder_images(folder: str) -> list[str]:
-    """The image files below `folder`, sorted.
+def folder_images(folder: str, reporter: Reporter | None = None) -> list[str]:
+    """The image files below `folder`, sorted; `reporter` hears how many other files there are.
 
     Raises:
         DataError: there are none.
     """
-    found = sorted(image_files(Path(folder), Counter()), key=os.fsencode)
+    passed_over: Counter[str] = Counter()
+    found = sorted(image_files(Path(folder), passed_over), key=os.fsencode)
+    others = passed_over_text(passed_over)
     if not found:
-        raise DataError(f"There are no images in {printable(folder)!r}.")
+        raise DataError(f"There are no images in {printable(folder)!r}. {others}".rstrip())
+    if others and reporter is not None:
+        reporter.note(f"{printable(folder)!r}: {others}")
     return found
 
 
@@ -102,8 +118,12 @@ def _matches(word: str) -> list[str] | None:
     return found
 
 
-def _from_stdin(stdin: BinaryIO | None, image_column: str | None) -> Iterator[str | ImageSource]:
-    content = stdin.read() if stdin is not None else b""
+def _from_stdin(
+    stdin: BinaryIO | None, image_column: str | None, reporter: Reporter | None
+) -> Iterator[str | ImageSource]:
+    content = stdin.read(MAX_BYTES + 1) if stdin is not None else b""
+    if len(content) > MAX_BYTES:
+        raise DataError(f"Standard input holds more than {MAX_BYTES:,} bytes. Give the paths in several calls.")
     if begins_as_image(content[:_HEAD]):
         yield EncodedImage(content, "standard input")
         return
@@ -113,7 +133,7 @@ def _from_stdin(stdin: BinaryIO | None, image_column: str | None) -> Iterator[st
             "Standard input is empty. Expected paths, one a line or separated by NUL (find … -print0), or one image."
         )
     for word in words:
-        yield from _named(word, image_column, None)
+        yield from _named(word, image_column, None, reporter)
 
 
 def paths_in(content: bytes) -> list[str]:

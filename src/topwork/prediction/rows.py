@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 from topwork.classifier.answers import RUNNERS_UP, UNKNOWN, answers_of
 from topwork.classifier.predictions import Predictions
 from topwork.data.sources import ImageSource
+from topwork.words import visible
 
 Row: TypeAlias = dict[str, Any]
 """`Answer.as_dict()`; where the answer itself is to be unknown, its `class` is so and its `probability` None."""
@@ -91,12 +92,14 @@ class TextRows(RowForm):
     class_width: int
 
     def line(self, row: Row) -> str:
-        name = f"{row['image']:<{self.width}}"
+        name = f"{_in_line(row['image']):<{self.width}}"
         if "error" in row:
-            return f"{name}  can't be read: {row['error']}\n"
-        others = ", ".join(f"{other['class']} {100 * other['probability']:.1f} %" for other in row["runners_up"])
+            return f"{name}  can't be read: {_in_line(row['error'])}\n"
+        others = ", ".join(
+            f"{_in_line(other['class'])} {100 * other['probability']:.1f} %" for other in row["runners_up"]
+        )
         sure = f"{'':>7}" if row["probability"] is None else f"{100 * row['probability']:5.1f} %"
-        return f"{name}  {row['class']:<{self.class_width}}  {sure}   {others}".rstrip() + "\n"
+        return f"{name}  {_in_line(row['class']):<{self.class_width}}  {sure}   {others}".rstrip() + "\n"
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,11 @@ class JsonRows(RowForm):
 
     def line(self, row: Row) -> str:
         return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _in_line(name: str) -> str:
+    """A name as it is shown in a table: on one line, and without control over the terminal."""
+    return visible(name).replace("\n", "\\n")
 
 
 def _csv_line(cells: list[Any]) -> str:

@@ -18,7 +18,7 @@ from topwork.classifier.classifier import ImageClassifier
 from topwork.data.folders import image_files
 from topwork.data.sources import FileImages
 from topwork.errors import DataError, OptionError
-from topwork.files import printable, storage_errors
+from topwork.files import open_regular, printable, storage_errors
 from topwork.prediction.rows import PLAIN, RowForm, RowKind, Wording, row_form
 from topwork.progress import Reporter
 
@@ -139,7 +139,10 @@ def open_log(path: Path, class_names: tuple[str, ...], wording: Wording = PLAIN)
     kind = log_kind(path)
     form = row_form(kind, None, class_names, wording)
     with storage_errors(path):
-        content = path.read_bytes() if path.exists() else b""
+        content = b""
+        if path.exists():
+            with open_regular(path) as log:
+                content = log.read()
         whole = content[: content.rfind(b"\n") + 1]  # a line that was cut short is written anew
         answered = frozenset(_names(kind, whole.decode("utf-8", "replace"), form.head(), path))
         with path.open("ab") as file:
