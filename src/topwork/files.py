@@ -23,7 +23,7 @@ from typing import IO, Any
 import platformdirs
 from filelock import FileLock, Timeout
 
-from topwork.errors import SavedFileError, SpecialFileError, StorageError, TopworkError
+from topwork.errors import OptionError, SavedFileError, SpecialFileError, StorageError, TopworkError
 
 _STAGING = (".topwork-", ".part")
 """How the names of folders for work in progress begin and end."""
@@ -132,16 +132,24 @@ def _sweep(parent: Path) -> None:
 
 
 @contextlib.contextmanager
-def one_at_a_time(path: Path) -> Iterator[None]:
-    """A block that makes `path`, and that one process is in at a time; the others wait."""
+def one_at_a_time(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """A block that makes `path`, and that one process is in at a time; the others wait, or are refused.
+
+    Raises:
+        OptionError: another process is in the block, and this one shall not wait.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    with lock:
-        try:
-            yield
-        finally:  # while it is held: who waits for it sees that it is gone, and makes another
-            with contextlib.suppress(OSError):
-                os.unlink(lock.lock_file)
+    lock = FileLock(path.with_name(f".{path.name}.lock"), thread_local=False)
+    try:
+        lock.acquire(blocking=wait)
+    except Timeout as error:
+        raise OptionError(f"Another process is writing {printable(str(path))!r}. Name another file.") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # while it is held: who waits for it sees that it is gone, and makes another
+            os.unlink(lock.lock_file)
+        lock.release()
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ written atomically: the probabilities whatever the file is to be, so that the sa
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -28,7 +27,8 @@ from topwork.data.sources import FileImages, ImageSource, JoinedImages, ParquetI
 from topwork.errors import OptionError, StorageError
 from topwork.features.extraction import feature_facts
 from topwork.features.pipeline import BadImage
-from topwork.files import atomic_file, fingerprint, printable, read_json, storage_errors, write_json
+from topwork.files import atomic_file, fingerprint, one_at_a_time, printable, read_json, storage_errors, write_json
+from topwork.kept import checksum, checksum_of_file, set_aside
 from topwork.progress import Reporter
 from topwork.tops.dense_stack import DenseStack
 from topwork.version import VERSION
@@ -36,7 +36,7 @@ from topwork.version import VERSION
 IMAGES_A_CHUNK = 1000
 SECONDS_A_CHUNK = 10.0
 """A chunk is written when it has so many images, or so much time went into it, whichever is first."""
-_FACTS, _LOCK, _WHOLE = "facts.json", "lock", "whole"
+_FACTS, _WHOLE = "facts.json", "whole"
 
 
 @contextlib.contextmanager
@@ -54,12 +54,8 @@ def open_kept(out: Path, classifier: ImageClassifier, source: ImageSource, repor
     facts = _facts(classifier, source)
     with contextlib.ExitStack() as stack:
         with storage_errors(folder):
+            stack.enter_context(one_at_a_time(out, wait=False))
             folder.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((folder / _LOCK).open("wb"))
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # falls with the process, however that ends
-            except BlockingIOError as error:
-                raise OptionError(f"Another process is writing {printable(str(out))!r}. Name another file.") from error
             before = read_json(folder / _FACTS)
             if before != facts:
                 _clear(folder, before, facts, reporter)
@@ -142,9 +138,12 @@ class KeptAnswers:
         self._folder, self._source, self._classifier = folder, source, classifier
         self._chunks: list[tuple[int, Path]] = []
         self.n = 0
-        there = {int(path.stem.split("-")[0]): path for path in folder.glob("*-*.safetensors")}
+        there = {int(path.stem.split("-")[0]): path for path in folder.glob("*-*-*.safetensors")}
         while self.n in there:
             path = there[self.n]
+            if checksum_of_file(path) != path.stem.split("-")[2]:
+                set_aside(path)
+                break
             self._chunks.append((self.n, path))
             self.n = int(path.stem.split("-")[1])
 
@@ -194,9 +193,10 @@ class KeptAnswers:
         if predictions.novelty is not None:
             tensors["novelty"] = predictions.novelty
         end = self.n + len(predictions.names)
-        path = self._folder / f"{self.n:012d}-{end:012d}.safetensors"
+        content = save(tensors)
+        path = self._folder / f"{self.n:012d}-{end:012d}-{checksum(content)}.safetensors"
         with atomic_file(path) as file:
-            file.write(save(tensors))
+            file.write(content)
         self._chunks.append((self.n, path))
         self.n = end
 

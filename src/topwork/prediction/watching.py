@@ -18,7 +18,7 @@ from topwork.classifier.classifier import ImageClassifier
 from topwork.data.folders import image_files
 from topwork.data.sources import FileImages
 from topwork.errors import DataError, OptionError
-from topwork.files import open_regular, printable, storage_errors
+from topwork.files import one_at_a_time, open_regular, printable, storage_errors
 from topwork.prediction.rows import PLAIN, RowForm, RowKind, Wording, row_form
 from topwork.progress import Reporter
 
@@ -138,7 +138,7 @@ def open_log(path: Path, class_names: tuple[str, ...], wording: Wording = PLAIN)
     """
     kind = log_kind(path)
     form = row_form(kind, None, class_names, wording)
-    with storage_errors(path):
+    with storage_errors(path), one_at_a_time(path, wait=False):
         content = b""
         if path.exists():
             with open_regular(path) as log:
