@@ -7,6 +7,7 @@ longer.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,7 @@ def classifier_graph(backbone_graph: Path, size: int, top: DenseStack) -> ov.Mod
     probabilities.output(0).set_names({OUTPUT})
     model = ov.Model([probabilities], [image], "topwork")
     _fold_constants(model)
+    _number_nodes(model)
     return model
 
 
@@ -121,6 +123,16 @@ def _probabilities(features: ov.Output, top: DenseStack) -> ov.Node:
         x = ops.matmul(ops.relu(x) if layer else x, np.asarray(kernel, np.float32), False, False)
         x = ops.add(x, np.asarray(bias, np.float32)[None])
     return ops.softmax(x, axis=1)
+
+
+def _number_nodes(model: ov.Model) -> None:
+    """Name nodes without a name of their own by their place: OpenVINO counts all that this process ever made, so that
+    the same classifier would not give the same file.
+    """
+    for place, node in enumerate(model.get_ordered_ops()):
+        kind = node.get_type_name()
+        if re.fullmatch(rf"{kind}_\d+", node.get_friendly_name()):
+            node.set_friendly_name(f"{kind}_{place}")
 
 
 def _fold_constants(model: ov.Model) -> None:
