@@ -85,7 +85,7 @@ PARTS: dict[str, Part] = {
 def trained(folder: Path) -> Path:
     """A small run, with a detector of unknown images."""
     bench = Bench(folder)
-    draw_photos(folder / "photos", n=100)
+    draw_photos(folder / "photos", n=140)
     bench.run("train", "photos", *TRAIN, "--out", "run")
     return folder / "run"
 
