@@ -25,12 +25,12 @@ from topwork.data.splits import (
     assign_sides,
     find_units,
 )
-from topwork.data.table import LabelTable, listed, require_known_classes
+from topwork.data.table import LabelTable, require_known_classes
 from topwork.errors import BadImageError, DataError, OptionError, ShapeError, did_you_mean
 from topwork.files import printable
 from topwork.progress import Reporter
 from topwork.types import DigestArray, GroupBy, IntArray, StrArray, ValAs
-from topwork.words import counted
+from topwork.words import counted, listed, without
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,6 +237,8 @@ class ImageDataset:
                 "classifier; others for validation are taken from the training images. For the other reading: "
                 "`val_as=validation`."
             )
+        if sides is not None:
+            notes += _classes_without_validation(labels, class_names, sides)
         dataset = cls(
             source=table.source,
             rows=np.arange(len(labels)),
@@ -391,7 +393,7 @@ class ImageDataset:
             validation: the fraction of the images not for testing that early stopping and choices use.
 
         Raises:
-            DataError: one class only.
+            DataError: one class only, or classes with images in other splits of the data and none for training.
             SplitError: a class has too few images.
         """
         if len(self.class_names) < 2:
@@ -405,6 +407,7 @@ class ImageDataset:
         else:
             sides = self.sides.astype("<U10")
             open_images = sides == TRAIN
+            self._require_training_images(open_images)
             brought = set(np.unique(sides))
             missing = {TEST: test, VALIDATION: validation}
             missing = {side: part for side, part in missing.items() if side not in brought}
@@ -421,6 +424,16 @@ class ImageDataset:
         if "digests" in self.__dict__:
             done.__dict__["digests"] = self.digests
         return done
+
+    def _require_training_images(self, is_train: NDArray[np.bool_]) -> None:
+        known = set(np.unique(self.labels[is_train]))
+        unknown = [name for k, name in enumerate(self.class_names) if k not in known]
+        if unknown:
+            them = "it" if len(unknown) == 1 else "them"
+            raise DataError(
+                f"The split that {self.origin!r} brings has no training images of the {listed(unknown, most=20)}. "
+                f"Add training images of {them}, or leave {them} out: {without(unknown)}."
+            )
 
     def _inner_classes_hint(self) -> str:
         inner = Path(self.origin) / self.class_names[0]
@@ -453,6 +466,15 @@ class ImageDataset:
     def test(self) -> ImageDataset:
         """The images that are used once, at the end."""
         return self.side(TEST)
+
+
+def _classes_without_validation(labels: IntArray, class_names: tuple[str, ...], sides: StrArray) -> list[str]:
+    """A sentence for the classes without an image among the validation images that the data brings."""
+    there = set(np.unique(labels[sides == VALIDATION]))
+    missing = [name for k, name in enumerate(class_names) if k not in there]
+    if not there or not missing:
+        return []
+    return [f"there is no validation image of the {listed(missing)}: what is chosen on validation does not see it."]
 
 
 def as_payloads(images: NDArray[np.uint8] | Sequence[Any]) -> NDArray[np.uint8] | tuple[Payload, ...]:

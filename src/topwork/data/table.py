@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,12 +87,6 @@ def require_known_classes(names: Iterable[str], known: Iterable[str]) -> None:
     for name in names:
         if name not in known:
             raise DataError(f"There is no class {name!r} to leave out.{did_you_mean(name, known)}")
-
-
-def listed(names: Sequence[str], *, what: tuple[str, str] = ("class", "classes"), most: int = 5) -> str:
-    """`class 'a'`, or `classes 'a', 'b', … and 3 more`."""
-    shown = ", ".join(map(repr, names[:most])) + (f" and {len(names) - most:,} more" if len(names) > most else "")
-    return f"{what[len(names) > 1]} {shown}"
 
 
 def sorted_names(names: Iterable[str]) -> list[str]:
