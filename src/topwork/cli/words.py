@@ -11,13 +11,13 @@ import click
 
 from topwork.words import visible
 
+_RENAMED = {"ignore-classes": "ignore-class"}
+"""Flags that are not called as their parameters are."""
+
 
 def say(text: str, *, err: bool = False) -> None:
     """Print what people read: control characters in names of files and classes are shown, not obeyed."""
     click.echo(visible(text).encode("utf-8", "backslashreplace").decode(), err=err)
-
-_RENAMED = {"ignore-classes": "ignore-class"}
-"""Flags that are not called as their parameters are."""
 
 
 def with_flags(text: str) -> str:

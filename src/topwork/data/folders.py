@@ -106,6 +106,7 @@ def read_folder(root: Path, ignore_classes: Sequence[str], grouping: Grouping) -
         labels=np.array(labels),
         sides=np.array(sides) if side_folders else None,
         groups=grouping.groups(root, paths, class_folders),
+        are_folders=True,
         notes=(*remarks, *_notes(root, passed_over)),
     )
 
