@@ -1,6 +1,11 @@
-"""How counts are said, so that one thing is never called several; and how names are shown that may hold anything."""
+"""How counts, lists and names are said, so that one thing is never called several, and names may hold anything."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+_MOST_LEFT_OUT = 10
+"""Classes that a message names one by one, with what leaves them out."""
 
 
 def counted(n: int, thing: str, things: str = "") -> str:
@@ -13,3 +18,15 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def listed(names: Sequence[str], *, what: tuple[str, str] = ("class", "classes"), most: int = 5) -> str:
+    """`class 'a'`, or `classes 'a', 'b', … and 3 more`."""
+    shown = ", ".join(map(repr, names[:most])) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+    return f"{what[len(names) > 1]} {shown}"
+
+
+def without(class_names: Sequence[str]) -> str:
+    """What leaves these classes out, as the command line's own words make flags of it: `` `ignore_classes=fox` ``."""
+    more = " …" if len(class_names) > _MOST_LEFT_OUT else ""
+    return " ".join(f"`ignore_classes={name}`" for name in class_names[:_MOST_LEFT_OUT]) + more

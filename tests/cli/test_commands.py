@@ -102,7 +102,7 @@ def test_evaluating_a_class_that_it_does_not_know(topwork: Topwork, photos: Path
     (other / "ash").rename(other / "fox")
     answer = topwork("evaluate", "runs/photos-1", other)
     assert answer.status == 1
-    assert "has a class 'fox' that the classifier does not know" in answer.err
+    assert "has the class 'fox' that the classifier does not know" in answer.err
 
 
 def test_second_run_extracts_nothing_and_takes_the_next_number(topwork: Topwork, photos: Path, own_cache: Path) -> None:

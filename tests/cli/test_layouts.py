@@ -62,7 +62,7 @@ def test_a_flat_test_folder_without_labels_is_named(topwork: Topwork, train_and_
         make_photo((9, 9, 200), 700 + i).save(train_and_val / "test" / f"{i}.png")
     answer = train(topwork, train_and_val)
     assert sizes(answer)["test"] == 18
-    assert "holds 10 images without class folders: they have no labels and are left out" in answer.err
+    assert "holds 10 images without class folders: no labels, so left out" in answer.err
     assert f"topwork predict RUN {train_and_val}/test" in answer.err
 
 
@@ -72,7 +72,7 @@ def test_a_flat_test_folder_beside_train_alone(topwork: Topwork, tmp_path: Path)
     make_photo((9, 9, 200), 700).save(tmp_path / "set" / "test" / "0.png")
     answer = train(topwork, tmp_path / "set")
     assert set(sizes(answer)) == {"train", "validation", "test"}
-    assert "holds 1 images without class folders" in answer.err
+    assert "holds 1 image without class folders" in answer.err
 
 
 def test_folders_without_images_beside_train_are_passed_over_together(topwork: Topwork, train_and_val: Path) -> None:
@@ -82,6 +82,20 @@ def test_folders_without_images_beside_train_are_passed_over_together(topwork: T
     assert sizes(answer)["test"] == 18
     assert answer.err.count("without images: passed over") == 1
     assert "'cache', 'logs'" in answer.err
+
+
+def test_classes_without_images_in_some_split_are_named_at_once(topwork: Topwork, train_and_val: Path) -> None:
+    make_photos(train_and_val / "test", n=3, seed=900)
+    (train_and_val / "val" / "ash").rename(train_and_val / "val" / "elm")
+    (train_and_val / "test" / "ash").rename(train_and_val / "test" / "fir")
+    answer = train(topwork, train_and_val)
+    assert answer.status == 1
+    assert "no training images of the classes 'elm', 'fir'" in answer.err
+    assert "--ignore-class elm --ignore-class fir" in answer.err
+    answer = train(topwork, train_and_val, "--ignore-class", "elm", "--ignore-class", "fir")
+    assert sizes(answer) == {"train": 60, "validation": 12, "test": 6}
+    assert "there is no validation image of the class 'ash'" in answer.err
+    assert "there is no test image of 'ash'" in answer.err
 
 
 def png(seed: int) -> bytes:
@@ -104,6 +118,8 @@ def test_groups_in_several_splits_of_the_data_are_counted(topwork: Topwork, tmp_
     assert answer.status == 0, answer.err
     assert "10 of 10 groups have images in several splits (groups 'p0', 'p1'" in answer.err
     assert json.loads(Path("run/run.json").read_text())["data"]["groups_in_several_splits"] == 10
+    for page in ("report.html", "README.md"):
+        assert "10 groups have images in several splits" in Path("run", page).read_text()
     answer = topwork("check", "t.parquet", "--group-column", "patient", "--size", "32")
     assert "Groups with images in several splits: 10" in answer.out
 
@@ -165,3 +181,33 @@ def test_small_classes_are_named_at_once_and_left_out_on_demand(topwork: Topwork
     assert answer.status == 0, answer.err
     answer = topwork("evaluate", "run", "tail.csv", "--ignore-class", "rare0")
     assert "--ignore-class" in answer.err
+
+
+def test_what_is_advised_about_small_classes_is_accepted(topwork: Topwork, tmp_path: Path) -> None:
+    rows = [f"{i}.png,{'ash' if i % 2 else 'birch'},g{i}" for i in range(40)]
+    rows += [f"{40 + i}.png,cedar,one" for i in range(30)]  # more images than the others, but of one group
+    for i in range(70):
+        make_photo((3 * i, 90, 40), i).save(tmp_path / f"{i}.png")
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,site", *rows]))
+    answer = train(topwork, "t.csv", "--group-column", "site")
+    assert "'cedar' (30 images, 1 when copies and groups are kept together)" in answer.err
+    assert "--ignore-class cedar" in answer.err
+    assert train(topwork, "t.csv", "--group-column", "site", "--ignore-class", "cedar").status == 0
+    (tmp_path / "t.csv").write_text("\n".join(["path,label", *[f"{i}.png,{i / 7}" for i in range(60)]]))
+    answer = train(topwork, "t.csv")
+    assert "60 of 60 classes have too few images" in answer.err
+    assert "put them into a few classes first" in answer.err
+    assert "--min-images" not in answer.err
+
+
+def test_classes_that_the_classifier_does_not_know_can_be_left_out_of_a_table(topwork: Topwork, photos: Path) -> None:
+    train(topwork, photos)
+    for i in range(9):
+        make_photo((190, 60, 40), 5000 + i).save(photos.parent / f"{i}.png")
+    rows = [f"{i}.png,{name}" for i, name in enumerate(["ash", "elm", "fir"] * 3)]
+    (photos.parent / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    answer = topwork("evaluate", "run", "labels.csv")
+    assert "has the classes 'elm', 'fir' that the classifier does not know" in answer.err
+    assert "--ignore-class elm --ignore-class fir" in answer.err
+    answer = topwork("evaluate", "run", "labels.csv", "--ignore-class", "elm", "--ignore-class", "fir", "--json")
+    assert json.loads(answer.out)["n"] == 3

@@ -165,7 +165,7 @@ def test_a_table_that_is_none(tmp_path: Path) -> None:
 
 def test_rows_without_label_are_named(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,label\na.png,x\nb.png,\nc.png,y\n")
-    with pytest.raises(DataError, match="1 rows .* have no label \\(the first is row 1\\)"):
+    with pytest.raises(DataError, match="1 of 3 images has no label \\(the first is 'b.png'\\)"):
         tw.ImageDataset.from_table(tmp_path / "t.csv")
 
 

@@ -22,7 +22,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _DATA_OPTIONS = (
     *("image_column", "label_column", "split_column", "group_column"),
-    *("ignore_classes", "min_images", "val_as", "group_by", "group_pattern", "exclude", "relabel"),
+    *("ignore_classes", "min_images", "skip_unlabelled", "val_as", "group_by", "group_pattern", "exclude", "relabel"),
 )
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -44,6 +44,7 @@ def data_options(function: Function) -> Function:
         click.option(
             "--min-images", type=click.IntRange(0), default=0, metavar="N", help="Leave out classes with fewer images."
         ),
+        click.option("--skip-unlabelled", is_flag=True, help="Leave out the rows of a table that have no label."),
         click.option(
             "--val-as",
             type=click.Choice(["test", "validation"]),

@@ -11,6 +11,9 @@ import click
 
 from topwork.words import visible
 
+_RENAMED = {"ignore-classes": "ignore-class"}
+"""Flags that are not called as their parameters are."""
+
 
 def say(text: str, *, err: bool = False) -> None:
     """Print what people read: control characters in names of files and classes are shown, not obeyed."""
@@ -23,7 +26,9 @@ def with_flags(text: str) -> str:
 
 
 def _flag(parameter: re.Match[str]) -> str:
-    return f"--{parameter[1].replace('_', '-')} {shlex.quote(parameter[2])}"
+    name = parameter[1].replace("_", "-")
+    flag = f"--{_RENAMED.get(name, name)}"
+    return flag if parameter[2] == "True" else f"{flag} {shlex.quote(parameter[2])}"
 
 
 def say_json(value: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from topwork.data import folders, named, tables
 from topwork.data.corrections import UNCORRECTED, Corrections, find_by_name
 from topwork.data.decoding import Payload, as_image_array, digest_of
+from topwork.data.labels import doubtful_names, label_array, normal_form, require_single_labels
 from topwork.data.sources import ArrayImages, ImageSource, require_rows
 from topwork.data.splits import (
     SIDES,
@@ -25,12 +26,12 @@ from topwork.data.splits import (
     assign_sides,
     find_units,
 )
-from topwork.data.table import LabelTable, listed, require_known_classes
+from topwork.data.table import UNLABELLED, LabelTable, Wanted, require_known_classes
 from topwork.errors import BadImageError, DataError, OptionError, ShapeError, did_you_mean
 from topwork.files import printable
 from topwork.progress import Reporter
 from topwork.types import DigestArray, GroupBy, IntArray, StrArray, ValAs
-from topwork.words import counted
+from topwork.words import counted, listed, without
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +96,7 @@ class ImageDataset:
         """
         grouping = folders.Grouping(group_by, group_pattern)
         table = folders.read_folder(Path(path), ignore_classes, grouping)
-        return cls._from_labels(table, str(path), min_images=min_images, val_as=val_as)
+        return cls._from_labels(table, str(path), Wanted(min_images=min_images, val_as=val_as))
 
     @classmethod
     def from_table(
@@ -108,6 +109,7 @@ class ImageDataset:
         group_column: str | None = None,
         ignore_classes: Sequence[str] = (),
         min_images: int = 0,
+        skip_unlabelled: bool = False,
         val_as: ValAs = "test",
     ) -> ImageDataset:
         """A CSV or Parquet table, one image a row: a path, or in Parquet also the encoded bytes.
@@ -115,14 +117,26 @@ class ImageDataset:
         Columns left unnamed are found by their usual names (`image`, `path`, `file_name`, …; `label`, `class`, …;
         `split`). Paths are relative to the table's folder. Class names come from the labels themselves, or from
         the schema's metadata (Hugging Face's ClassLabel, or a `classes` entry with a name a line).
-        `ignore_classes`, `min_images` and `val_as` are those of `from_directory`.
+
+        Args:
+            path: the table.
+            image_column: the column with paths or encoded images.
+            label_column: the column with labels. Labels are taken in Unicode's form C, without blanks at their ends;
+                whole numbers lose their fraction ('1.0' is '1').
+            split_column: the column that says train, validation or test.
+            group_column: the column whose equal values stay in one split.
+            ignore_classes: as in `from_directory`, as for min_images and val_as.
+            min_images: classes with fewer images are left out.
+            skip_unlabelled: whether images without a label are left out, and counted: those whose label is missing,
+                blank or NaN, and those with a negative number where class names are given. Or else they are an error.
+            val_as: what validation images are for where there are no test images.
 
         Raises:
-            DataError: no such table, a column that isn't there, a row without label, or one class only.
+            DataError: no such table, a column that isn't there, a row without label, or several labels for one image.
         """
         columns = tables.Columns(image=image_column, label=label_column, split=split_column, group=group_column)
         table = tables.read_table(Path(path), columns)
-        return cls._from_labels(table, str(path), ignore_classes=ignore_classes, min_images=min_images, val_as=val_as)
+        return cls._from_labels(table, str(path), Wanted(ignore_classes, min_images, skip_unlabelled, val_as))
 
     @classmethod
     def from_arrays(
@@ -133,6 +147,7 @@ class ImageDataset:
         class_names: Sequence[str] | None = None,
         splits: Sequence[str] | StrArray | None = None,
         groups: Sequence[Any] | None = None,
+        skip_unlabelled: bool = False,
     ) -> ImageDataset:
         """Images in memory: `(N, H, W, 3)` or `(N, H, W)` uint8, or a list of PIL images, arrays or paths.
 
@@ -142,19 +157,20 @@ class ImageDataset:
             class_names: K names, for integer labels.
             splits: `(N,)` of 'train', 'validation', 'test'.
             groups: `(N,)`, images of one group stay on one side.
+            skip_unlabelled: as in `from_table`; None is a missing label too.
 
         Raises:
             ShapeError: images of a wrong dtype or shape, or as many labels as images are not given.
-            DataError: one class only, or unknown split names.
+            DataError: an image without label, or with several; or unknown split names.
         """
         table = LabelTable(
             source=ArrayImages(as_payloads(images)),
-            labels=np.asarray(labels),
+            labels=label_array(labels),
             class_names=None if class_names is None else tuple(class_names),
             sides=None if splits is None else np.asarray(splits, dtype=str),
             groups=None if groups is None else np.asarray(groups, dtype=str),
         )
-        return cls._from_labels(table, "arrays", val_as="validation")
+        return cls._from_labels(table, "arrays", Wanted(skip_unlabelled=skip_unlabelled, val_as="validation"))
 
     @classmethod
     def from_name(cls, name: str, *, offline: bool = False) -> ImageDataset:
@@ -165,7 +181,7 @@ class ImageDataset:
             OfflineError: it isn't on this machine, and `offline` forbids fetching it.
             DownloadError: it could not be fetched.
         """
-        return cls._from_labels(named.read_named(name, offline=offline), name)
+        return cls._from_labels(named.read_named(name, offline=offline), name, Wanted())
 
     @classmethod
     def load(
@@ -178,6 +194,7 @@ class ImageDataset:
         group_column: str | None = None,
         ignore_classes: Sequence[str] = (),
         min_images: int = 0,
+        skip_unlabelled: bool = False,
         val_as: ValAs = "test",
         group_by: GroupBy | None = None,
         group_pattern: str | None = None,
@@ -199,56 +216,68 @@ class ImageDataset:
             raise OptionError(f"Column names are for a CSV or Parquet table; {str(source)!r} isn't one.")
         if (group_by or group_pattern) and not is_folder:
             raise OptionError(f"group_by and group_pattern are for a folder of images; {str(source)!r} isn't one.")
+        if skip_unlabelled and not is_table:
+            raise OptionError(f"skip_unlabelled is for a CSV or Parquet table; {str(source)!r} isn't one.")
+        wanted = Wanted(ignore_classes, min_images, skip_unlabelled, val_as)
         if is_table:
-            table = tables.read_table(path, tables.Columns(*columns))
-            return cls._from_labels(
-                table, str(source), ignore_classes=ignore_classes, min_images=min_images, val_as=val_as
-            )
+            return cls._from_labels(tables.read_table(path, tables.Columns(*columns)), str(source), wanted)
         if is_folder or str(source) not in named.NAMES:
-            return cls.from_directory(
-                path,
-                ignore_classes=ignore_classes,
-                min_images=min_images,
-                val_as=val_as,
-                group_by=group_by,
-                group_pattern=group_pattern,
-            )
-        found = named.read_named(str(source), offline=offline)
-        return cls._from_labels(found, str(source), ignore_classes=ignore_classes, min_images=min_images)
+            grouping = folders.Grouping(group_by, group_pattern)
+            table = folders.read_folder(path, ignore_classes, grouping)
+            return cls._from_labels(table, str(source), replace(wanted, ignore_classes=()))
+        return cls._from_labels(named.read_named(str(source), offline=offline), str(source), wanted)
 
     @classmethod
-    def _from_labels(
-        cls,
-        table: LabelTable,
-        origin: str,
-        *,
-        ignore_classes: Sequence[str] = (),
-        min_images: int = 0,
-        val_as: ValAs = "test",
-    ) -> ImageDataset:
-        if val_as not in get_args(ValAs):
-            raise OptionError(f"Expected val_as to be 'test' or 'validation'; got {val_as!r}.")
-        labels, class_names = table.integer_labels()
-        sides, notes = table.checked_sides(), list(table.notes)
-        if sides is not None and val_as == "test" and set(np.unique(sides)) == {TRAIN, VALIDATION}:
-            sides[sides == VALIDATION] = TEST
-            notes.append(
+    def _from_labels(cls, table: LabelTable, origin: str, wanted: Wanted) -> ImageDataset:
+        numbered = table.numbered_labels()
+        dataset = cls(
+            source=table.source,
+            rows=np.arange(len(numbered.labels)),
+            labels=numbered.labels,
+            class_names=numbered.class_names,
+            sides=table.checked_sides(),
+            groups=table.groups,
+            origin=printable(origin),
+            notes=(*table.notes, *numbered.notes),
+        )
+        dataset = dataset._labelled(numbered.unlabelled, skip=wanted.skip_unlabelled)
+        ignored = [normal_form(name) for name in wanted.ignore_classes]
+        require_known_classes(ignored, dataset.class_names)
+        dataset = dataset._without_classes(ignored, wanted.min_images)
+        counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
+        if not table.are_folders:
+            require_single_labels(dataset.class_names, counts)
+        notes = doubtful_names(dataset.class_names, counts, are_folders=table.are_folders)
+        return dataset._with_notes(*notes)._with_val_as(wanted.val_as)
+
+    def _labelled(self, unlabelled: str, *, skip: bool) -> ImageDataset:
+        """The images with a label; `unlabelled` says which have none."""
+        if not unlabelled:
+            return self
+        if not skip:
+            raise DataError(
+                f"{self.origin!r}: {unlabelled}. Give each image a label, or leave those without out: "
+                "`skip_unlabelled=True`."
+            )
+        part = self.select(self.labels != UNLABELLED)
+        if len(part) == 0:
+            raise DataError(f"{self.origin!r}: {unlabelled}. None is left.")
+        return part._with_notes(f"{unlabelled}: left out.")
+
+    def _with_val_as(self, val_as: ValAs) -> ImageDataset:
+        """The dataset with its validation images as `val_as` says, where it has training images and no test images."""
+        if self.sides is None:
+            return self
+        if val_as == "test" and set(np.unique(self.sides)) == {TRAIN, VALIDATION}:
+            return replace(self, sides=np.where(self.sides == TRAIN, TRAIN, TEST))._with_notes(
                 "the data brings training and validation images and no test images. Its validation images test the "
                 "classifier; others for validation are taken from the training images. For the other reading: "
                 "`val_as=validation`."
             )
-        dataset = cls(
-            source=table.source,
-            rows=np.arange(len(labels)),
-            labels=labels,
-            class_names=class_names,
-            sides=sides,
-            groups=table.groups,
-            origin=printable(origin),
-            notes=tuple(notes),
-        )
-        require_known_classes(ignore_classes, class_names)
-        return dataset._without_classes(ignore_classes, min_images)
+        return self._with_notes(*_classes_without_validation(self.labels, self.class_names, self.sides))
+
+    def _with_notes(self, *notes: str) -> ImageDataset:
+        return replace(self, notes=(*self.notes, *notes)) if notes else self
 
     def _without_classes(self, names: Sequence[str], min_images: int) -> ImageDataset:
         """The images of the other classes; those with fewer images than `min_images` go too, and are named."""
@@ -261,14 +290,13 @@ class ImageDataset:
             raise DataError(f"No class is left: all have fewer than {min_images:,} images, or were left out.")
         place = np.array([left.index(name) if name in left else -1 for name in self.class_names])
         part = self.select(place[self.labels] >= 0)
-        notes = self.notes
-        if small:
-            n_images = int(sum(counts[self.class_names.index(name)] for name in small))
-            notes = (
-                *notes,
-                f"the {listed(small)} with fewer than {min_images:,} images, {n_images:,} in all, left out.",
-            )
-        return replace(part, labels=place[part.labels], class_names=tuple(left), notes=notes)
+        part = replace(part, labels=place[part.labels], class_names=tuple(left))
+        if not small:
+            return part
+        n_images = int(sum(counts[self.class_names.index(name)] for name in small))
+        return part._with_notes(
+            f"the {listed(small)} with fewer than {min_images:,} images, {n_images:,} in all, left out."
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -326,6 +354,7 @@ class ImageDataset:
         Raises:
             DataError: a name that no image has, or several images; or a class that the dataset does not have.
         """
+        labels = {image: normal_form(name) for image, name in labels.items()}
         unknown = sorted({name for name in labels.values() if name not in self.class_names})
         if unknown:
             raise DataError(
@@ -391,7 +420,7 @@ class ImageDataset:
             validation: the fraction of the images not for testing that early stopping and choices use.
 
         Raises:
-            DataError: one class only.
+            DataError: one class only, or classes with images in other splits of the data and none for training.
             SplitError: a class has too few images.
         """
         if len(self.class_names) < 2:
@@ -405,10 +434,11 @@ class ImageDataset:
         else:
             sides = self.sides.astype("<U10")
             open_images = sides == TRAIN
+            self._require_training_images(open_images)
             brought = set(np.unique(sides))
             missing = {TEST: test, VALIDATION: validation}
             missing = {side: part for side, part in missing.items() if side not in brought}
-        if missing and np.any(open_images):
+        if missing:
             units = find_units(self.digests[open_images], None if self.groups is None else self.groups[open_images])
             sides[open_images] = assign_sides(
                 self.labels[open_images],
@@ -421,6 +451,21 @@ class ImageDataset:
         if "digests" in self.__dict__:
             done.__dict__["digests"] = self.digests
         return done
+
+    def _require_training_images(self, is_train: NDArray[np.bool_]) -> None:
+        if not np.any(is_train):
+            raise DataError(
+                f"No image of {self.origin!r} is marked for training; the split says "
+                f"{', '.join(np.unique(np.asarray(self.sides)))}."
+            )
+        known = set(np.unique(self.labels[is_train]))
+        unknown = [name for k, name in enumerate(self.class_names) if k not in known]
+        if unknown:
+            them = "it" if len(unknown) == 1 else "them"
+            raise DataError(
+                f"The split that {self.origin!r} brings has no training images of the {listed(unknown, most=20)}. "
+                f"Add training images of {them}, or leave {them} out: {without(unknown)}."
+            )
 
     def _inner_classes_hint(self) -> str:
         inner = Path(self.origin) / self.class_names[0]
@@ -453,6 +498,15 @@ class ImageDataset:
     def test(self) -> ImageDataset:
         """The images that are used once, at the end."""
         return self.side(TEST)
+
+
+def _classes_without_validation(labels: IntArray, class_names: tuple[str, ...], sides: StrArray) -> list[str]:
+    """A sentence for the classes without an image among the validation images that the data brings."""
+    there = set(np.unique(labels[sides == VALIDATION]))
+    missing = [name for k, name in enumerate(class_names) if k not in there]
+    if not there or not missing:
+        return []
+    return [f"there is no validation image of the {listed(missing)}: what is chosen on validation does not see it."]
 
 
 def as_payloads(images: NDArray[np.uint8] | Sequence[Any]) -> NDArray[np.uint8] | tuple[Payload, ...]:

@@ -16,11 +16,11 @@ import numpy as np
 from topwork.data.decoding import SUFFIXES
 from topwork.data.sources import FileImages
 from topwork.data.splits import TRAIN
-from topwork.data.table import SIDE_OF_NAME, LabelTable, listed, require_known_classes
+from topwork.data.table import SIDE_OF_NAME, LabelTable, require_known_classes
 from topwork.errors import DataError, OptionError
 from topwork.files import printable
 from topwork.types import GroupBy, StrArray
-from topwork.words import counted
+from topwork.words import counted, listed, without
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def read_folder(root: Path, ignore_classes: Sequence[str], grouping: Grouping) -
     """The images below `root`, labelled by their class folder.
 
     Raises:
-        DataError: no such folder, no images, or classes that have no training images.
+        DataError: no such folder, or no images.
     """
     _require_folder(root)
     names = {printable(entry.name) for entry in _subfolders(root)}
@@ -86,7 +86,6 @@ def read_folder(root: Path, ignore_classes: Sequence[str], grouping: Grouping) -
     sides: list[str] = []
     class_folders: list[Path] = []
     passed_over: Counter[str] = Counter()
-    classes_of: dict[Path, set[str]] = {}
     for side, folder in side_folders or [("", root)]:
         for class_folder in _subfolders(folder):
             name = printable(class_folder.name)
@@ -95,7 +94,6 @@ def read_folder(root: Path, ignore_classes: Sequence[str], grouping: Grouping) -
                 continue
             found = sorted(image_files(class_folder, passed_over), key=os.fsencode)
             remarks += _remarks(class_folder, found)
-            classes_of.setdefault(folder, set()).add(name)
             paths += found
             labels += [name] * len(found)
             sides += [side] * len(found)
@@ -103,13 +101,12 @@ def read_folder(root: Path, ignore_classes: Sequence[str], grouping: Grouping) -
     require_known_classes(ignore_classes, names)
     if not paths:
         raise DataError(_why_no_images(root))
-    if side_folders:
-        remarks += _compare_classes(classes_of, next(folder for side, folder in side_folders if side == TRAIN))
     return LabelTable(
         source=FileImages(tuple(paths), str(root)),
         labels=np.array(labels),
         sides=np.array(sides) if side_folders else None,
         groups=grouping.groups(root, paths, class_folders),
+        are_folders=True,
         notes=(*remarks, *_notes(root, passed_over)),
     )
 
@@ -164,7 +161,7 @@ def _side_folders(root: Path, ignore_classes: Sequence[str]) -> tuple[list[tuple
     if with_images:
         raise DataError(
             f"{printable(str(root))!r} holds the {listed(with_images, what=('folder', 'folders'))} with images beside "
-            f"folders for training and testing. Move them elsewhere, or leave them out: {_leave_out(with_images)}."
+            f"folders for training and testing. Move them elsewhere, or leave them out: {without(with_images)}."
         )
     if len({*sides} - {""}) < len(sides) - len(others):
         names = ", ".join(entry.name for side, entry in found if side)
@@ -184,35 +181,10 @@ def _flat_remarks(found: list[tuple[str, Path]]) -> list[str]:
         if n and not _subfolders(folder):
             shown = printable(str(folder))
             remarks.append(
-                f"{shown!r} holds {n:,} images without class folders: they have no labels and are left out. "
+                f"{shown!r} holds {counted(n, 'image')} without class folders: no labels, so left out. "
                 f"`topwork predict RUN {shlex.quote(shown)}` answers them."
             )
     return remarks
-
-
-def _compare_classes(classes_of: dict[Path, set[str]], train: Path) -> list[str]:
-    """What there is to say of classes that a split lacks.
-
-    Raises:
-        DataError: there are classes without a folder for training.
-    """
-    known, remarks = classes_of.get(train, set()), []
-    for folder, names in classes_of.items():
-        shown = printable(str(folder))
-        if unknown := sorted(names - known):
-            raise DataError(
-                f"{shown!r} has the {listed(unknown)} that {printable(str(train))!r} does not have. Add training "
-                f"images, or leave them out: {_leave_out(unknown)}."
-            )
-        if missing := sorted(known - names):
-            remarks.append(
-                f"{shown!r} has no images of the {listed(missing)}, so it can't tell how well they are recognised."
-            )
-    return remarks
-
-
-def _leave_out(names: Sequence[str]) -> str:
-    return " ".join(f"--ignore-class {shlex.quote(name)}" for name in names[:5])
 
 
 def _n_loose(folder: Path) -> int:

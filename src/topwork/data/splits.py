@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from topwork.errors import OptionError, SplitError
 from topwork.types import DigestArray, IntArray, StrArray
+from topwork.words import counted, without
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SIDES = (TRAIN, VALIDATION, TEST)
@@ -136,19 +137,27 @@ def _require_enough(labels: IntArray, of_class: list[IntArray], class_names: tup
         return
     described = [f"{class_names[k]!r} ({_size(int(n_images[k]), len(of_class[k]))})" for k in small[:10]]
     more = f" and {len(small) - 10:,} more" if len(small) > 10 else ""
-    most = max(int(n_images[k]) for k in small)
     has = "has" if len(small) == 1 else "have"
     raise SplitError(
         f"{len(small):,} of {len(class_names):,} classes {has} too few images to split: {', '.join(described)}{more}. "
-        f"Each of {needed} splits needs one. Add images, or leave classes out that have fewer than {most + 1:,}: "
-        f"`min_images={most + 1}`."
+        f"Each of {needed} splits needs one. {_way_out(small, n_images, class_names)}"
     )
+
+
+def _way_out(small: list[int], n_images: IntArray, class_names: tuple[str, ...]) -> str:
+    """What to do about classes that are too small: of the ways to leave them out, one that leaves two classes."""
+    most = int(n_images[small].max())
+    if np.sum(n_images > most) >= 2:
+        return f"Add images, or leave classes out that have fewer than {most + 1:,}: `min_images={most + 1}`."
+    if len(class_names) - len(small) >= 2:
+        return f"Add images, or leave these classes out: {without([class_names[k] for k in small])}."
+    return "Add images. If the labels are measured numbers, put them into a few classes first, such as low and high."
 
 
 def _size(n_images: int, n_units: int) -> str:
     """`1 image`, or `5 images, 2 when copies and groups are kept together`."""
     together = "" if n_units == n_images else f", {n_units} when copies and groups are kept together"
-    return f"{n_images} image{'' if n_images == 1 else 's'}{together}"
+    return f"{counted(n_images, 'image')}{together}"
 
 
 def _give_every_class(

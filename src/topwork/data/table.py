@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from topwork.data.labels import NONE, label_texts, normal_form, normal_forms, sorted_names
 from topwork.data.sources import ImageSource
 from topwork.data.splits import SIDES, TEST, TRAIN, VALIDATION
-from topwork.errors import DataError, ShapeError, did_you_mean
-from topwork.files import printable
-from topwork.types import IntArray, StrArray
+from topwork.errors import DataError, OptionError, ShapeError, did_you_mean
+from topwork.types import IntArray, StrArray, ValAs
+from topwork.words import counted
 
 SIDE_OF_NAME = {
     **dict.fromkeys(("train", "training"), TRAIN),
@@ -21,13 +23,51 @@ SIDE_OF_NAME = {
     **dict.fromkeys(("test", "testing"), TEST),
 }
 """How data sets write the three sides, in lower case."""
+UNLABELLED = -1
+"""In the place of a label's number, where there is no label."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which labelled images are taken, and for what: see `ImageDataset.from_table`.
+
+    Raises:
+        OptionError: an unknown `val_as`.
+    """
+
+    ignore_classes: Sequence[str] = ()
+    min_images: int = 0
+    skip_unlabelled: bool = False
+    val_as: ValAs = "test"
+
+    def __post_init__(self) -> None:
+        if self.val_as not in get_args(ValAs):
+            raise OptionError(f"Expected val_as to be 'test' or 'validation'; got {self.val_as!r}.")
+
+
+@dataclass(frozen=True, eq=False)
+class NumberedLabels:
+    """Labels as integers.
+
+    Attributes:
+        labels: `(N,)`, integers in 0..K-1; `UNLABELLED` where there is none.
+        class_names: K names, each with an image.
+        unlabelled: what there is to say of images without a label; empty where each has one.
+        notes: what else there is to say, one sentence each.
+    """
+
+    labels: IntArray
+    class_names: tuple[str, ...]
+    unlabelled: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class LabelTable:
     """N images, each with a label, and perhaps a side and a group.
 
-    `labels` is `(N,)`: names, or integers that index `class_names` where that is given.
+    `labels` is `(N,)`: names, or integers that index `class_names` where that is given; None or NaN where there is no
+    label. `are_folders`: whether a label is the name of a folder, and not given to each image by itself.
     """
 
     source: ImageSource
@@ -36,38 +76,54 @@ class LabelTable:
     sides: StrArray | None = None
     groups: StrArray | None = None
     notes: tuple[str, ...] = ()
+    are_folders: bool = False
 
-    def integer_labels(self) -> tuple[IntArray, tuple[str, ...]]:
+    def numbered_labels(self) -> NumberedLabels:
         """Labels as integers in 0..K-1, and the K class names they index, those without images left out.
 
         Raises:
             ShapeError: the number of labels is not the number of images.
-            DataError: no images, or an integer that indexes no class name.
+            DataError: no images, a label that is a list, or an integer above those of the class names.
         """
         n = len(self.source)
         if self.labels.shape != (n,):
             raise ShapeError(f"Expected one label for each of {n} images, got labels of shape {self.labels.shape}.")
         if n == 0:
             raise DataError("There are no images.")
-        if self.class_names is None:
-            texts = np.array([printable(str(label)) for label in self.labels])
-            names = sorted_names(np.unique(texts))
-            labels = _index(names, texts)
-        else:
-            labels = _checked_integers(self.labels, len(self.class_names))
-            used, labels = np.unique(labels, return_inverse=True)  # a class without images can't be learned
-            names = [self.class_names[label] for label in used]
-        return labels, tuple(names)
+        texts = label_texts(self.labels)
+        names, is_negative = None, np.zeros(n, dtype=bool)
+        if self.class_names is not None:
+            names = [normal_form(name) for name in self.class_names]
+            texts, is_negative = _named(texts, names)
+        texts, notes = normal_forms(texts)
+        used = set(np.unique(texts)) - {NONE}
+        ordered = sorted_names(used) if names is None else [name for name in dict.fromkeys(names) if name in used]
+        place = {name: i for i, name in enumerate(ordered)} | {NONE: UNLABELLED}
+        labels = np.array([place[str(text)] for text in texts], dtype=np.int64)
+        unlabelled = self._of_unlabelled(labels == UNLABELLED, is_negative)
+        return NumberedLabels(labels, tuple(ordered), unlabelled, tuple(notes))
+
+    def _of_unlabelled(self, is_unlabelled: NDArray[np.bool_], is_negative: NDArray[np.bool_]) -> str:
+        parts = []
+        for found, what in (
+            (is_unlabelled & ~is_negative, "no label"),
+            (is_negative, "a negative label, such as -1, which usually means that there is none"),
+        ):
+            if n := int(found.sum()):
+                first = self.source.name(int(np.flatnonzero(found)[0]))
+                have = "has" if n == 1 else "have"
+                parts.append(f"{n:,} of {counted(len(found), 'image')} {have} {what} (the first is {first!r})")
+        return "; ".join(parts)
 
     def checked_sides(self) -> StrArray | None:
         """`sides` in our own words, or None where they hold no split: none at all, or all for training.
 
         Raises:
-            DataError: a side that isn't train, validation or test, or no image for training.
+            DataError: a side that isn't train, validation or test.
         """
         if self.sides is None:
             return None
-        lowered = np.char.lower(self.sides)
+        lowered = np.char.lower(np.char.strip(self.sides))
         unknown = sorted({str(side) for side in np.unique(lowered)} - set(SIDE_OF_NAME))
         if unknown:
             row = int(np.flatnonzero(lowered == unknown[0])[0])
@@ -76,8 +132,6 @@ class LabelTable:
                 f"Expected {', '.join(SIDES)}."
             )
         sides = np.array([SIDE_OF_NAME[str(side)] for side in lowered], dtype="<U10")
-        if TRAIN not in sides:
-            raise DataError(f"No image is marked for training; the split says {', '.join(np.unique(sides))}.")
         return None if np.all(sides == TRAIN) else sides
 
 
@@ -89,28 +143,21 @@ def require_known_classes(names: Iterable[str], known: Iterable[str]) -> None:
             raise DataError(f"There is no class {name!r} to leave out.{did_you_mean(name, known)}")
 
 
-def listed(names: Sequence[str], *, what: tuple[str, str] = ("class", "classes"), most: int = 5) -> str:
-    """`class 'a'`, or `classes 'a', 'b', … and 3 more`."""
-    shown = ", ".join(map(repr, names[:most])) + (f" and {len(names) - most:,} more" if len(names) > most else "")
-    return f"{what[len(names) > 1]} {shown}"
-
-
-def sorted_names(names: Iterable[str]) -> list[str]:
-    """Names in order; whole numbers by their value, so that '10' comes after '9'."""
-    names = [str(name) for name in names]
-    if all(name.lstrip("-").isdecimal() for name in names):
-        return sorted(names, key=int)
-    return sorted(names)
-
-
-def _index(names: list[str], texts: StrArray) -> IntArray:
-    place = {name: i for i, name in enumerate(names)}
-    return np.array([place[str(text)] for text in texts], dtype=np.int64)
-
-
-def _checked_integers(labels: NDArray[Any], n_classes: int) -> IntArray:
-    if labels.dtype.kind not in "iu":
-        raise DataError(f"Class names are given, so labels must be integers that index them; got {labels.dtype}.")
-    if labels.min() < 0 or labels.max() >= n_classes:
-        raise DataError(f"Labels run from {labels.min()} to {labels.max()}, but there are {n_classes} class names.")
-    return labels.astype(np.int64)
+def _named(texts: StrArray, names: list[str]) -> tuple[StrArray, NDArray[np.bool_]]:
+    """`(N,)` the names that whole numbers in `texts` index, none for negative ones; and which are negative."""
+    values, places, counts = np.unique(texts, return_inverse=True, return_counts=True)
+    odd = [str(value) for value in values if value != NONE and not re.fullmatch(r"-?\d{1,18}", value)]
+    if odd:
+        raise DataError(f"Class names are given, so labels must be integers that index them; got {odd[0]!r}.")
+    numbers = np.array([-1 if value == NONE else int(value) for value in values], dtype=np.int64)
+    beyond = numbers >= len(names)
+    if np.any(beyond):
+        shown = ", ".join(map(str, numbers[beyond][:5]))
+        n_images = int(counts[beyond].sum())
+        raise DataError(
+            f"{counted(n_images, 'image')} {'has' if n_images == 1 else 'have'} a label beyond the "
+            f"{counted(len(names), 'class name')}, which are numbered from 0: {shown}. Correct these labels or the "
+            "list of names, or give a column with names."
+        )
+    named = np.array([names[k] if k >= 0 else NONE for k in numbers], dtype=str)
+    return named[places], ((numbers < 0) & (values != NONE))[places]

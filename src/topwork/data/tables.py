@@ -16,6 +16,7 @@ from topwork.errors import DataError, did_you_mean
 from topwork.files import open_regular, printable
 from topwork.memory import available_memory, fits, gigabytes
 from topwork.types import StrArray
+from topwork.words import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,14 +72,10 @@ def read_table(path: Path, columns: Columns) -> LabelTable:
     split = columns.split and _find(columns.split, (), all_names, "split", shown)
     split = split or next((name for name in SPLIT_COLUMNS[:1] if name in all_names), None)
     group = columns.group and _find(columns.group, (), all_names, "group", shown)
-    labels = _whole_column(table, label, "label", shown)
-    class_names = _class_names(schema, label)
-    if class_names and not np.issubdtype(labels.dtype, np.integer):
-        class_names = None
     return LabelTable(
         source=_source(path, table, schema, image),
-        labels=labels,
-        class_names=class_names,
+        labels=_labels(table, schema, label, shown),
+        class_names=_class_names(schema, label) if _holds_numbers(schema.field(label).type) else None,
         sides=_strings(_whole_column(table, split, "split", shown)) if split else None,
         groups=_strings(_whole_column(table, group, "group", shown)) if group else None,
     )
@@ -187,7 +184,7 @@ def _find(named: str | None, usual: tuple[str, ...], there: list[str], what: str
             f"{shown!r} has one column, {there[0]!r}: its values seem to be separated by something else than commas. "
             "Save it with commas, or as .tsv with tabs."
         )
-    lowered = {name.lower(): name for name in there}
+    lowered = {name.strip().lower(): name for name in there}
     for name in usual:
         if name in lowered:
             return lowered[name]
@@ -197,23 +194,54 @@ def _find(named: str | None, usual: tuple[str, ...], there: list[str], what: str
     )
 
 
+def _labels(table: pa.Table, schema: pa.Schema, name: str, shown: str) -> Any:
+    """The labels as they come: None or NaN where one is missing."""
+    import pyarrow as pa
+
+    kind = schema.field(name).type
+    if pa.types.is_nested(kind):
+        raise DataError(
+            f"Column {name!r} of {shown!r} holds {kind}. Expected one label for each image, a name or a number; for "
+            "images with several labels, choose one, or make a class of each combination."
+        )
+    column = _column(table, name, "label", shown)
+    if column.null_count and pa.types.is_integer(column.type):  # as an array, they would become floating point
+        return np.array(column.to_pylist(), dtype=object)
+    return column.to_numpy()
+
+
 def _whole_column(table: pa.Table, name: str, what: str, shown: str) -> Any:
     """A column's values as an array, none of them missing."""
+    import pyarrow.compute
+
+    column = _column(table, name, what, shown)
+    is_missing = pyarrow.compute.is_null(column, nan_is_null=True).to_numpy()
+    if np.any(is_missing):
+        rows = np.flatnonzero(is_missing)
+        raise DataError(
+            f"{counted(len(rows), 'row')} of {shown!r} {'has' if len(rows) == 1 else 'have'} no {what} (the first is "
+            f"row {rows[0]}, counted from 0). Fill them in, or leave those rows out."
+        )
+    values = column.to_numpy()
+    return _strings(values) if values.dtype == object else values
+
+
+def _column(table: pa.Table, name: str, what: str, shown: str) -> pa.ChunkedArray:
     import pyarrow as pa
 
     if name not in table.column_names:
         raise DataError(f"Column {name!r} of {shown!r} holds binary data, so it can't be the {what}.")
     column = table.column(name)
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if column.null_count:
-        missing = np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))
-        raise DataError(
-            f"{len(missing):,} rows of {shown!r} have no {what} (the first is row {missing[0]}). "
-            "Fill them in, or leave those rows out."
-        )
-    values = column.to_numpy()
-    return _strings(values) if values.dtype == object else values
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _holds_numbers(kind: pa.DataType) -> bool:
+    """Whether values of this kind can index class names: integers, or what they become beside missing ones."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _strings(values: Any) -> StrArray:

@@ -10,6 +10,7 @@ from topwork.data.dataset import ImageDataset
 from topwork.errors import DataError, did_you_mean
 from topwork.evaluation.metrics import Evaluation, evaluate_probabilities
 from topwork.types import IntArray
+from topwork.words import listed, without
 
 
 def evaluate(classifier: ImageClassifier, dataset: ImageDataset) -> Evaluation:
@@ -42,11 +43,11 @@ def labels_for(dataset: ImageDataset, class_names: tuple[str, ...]) -> IntArray:
     unknown = [dataset.class_names[label] for label in np.unique(dataset.labels)]
     unknown = [name for name in unknown if name not in place]
     if unknown:
-        others = f" (and {len(unknown) - 1:,} more)" if len(unknown) > 1 else ""
         raise DataError(
-            f"{dataset.origin!r} has a class {unknown[0]!r}{others} that the classifier does not know."
-            f"{did_you_mean(unknown[0], class_names)} It knows {', '.join(class_names[:20])}. Rename the class, or "
-            f"leave it out with --ignore-class."
+            f"{dataset.origin!r} has the {listed(unknown)} that the classifier does not know."
+            f"{did_you_mean(unknown[0], class_names)} It knows {', '.join(class_names[:20])}. Rename the "
+            f"{'class' if len(unknown) == 1 else 'classes'}, or leave out what it does not know: "
+            f"{without(unknown)}."
         )
     mapping = np.array([place.get(name, -1) for name in dataset.class_names])
     return mapping[dataset.labels]

@@ -59,11 +59,21 @@ def model_card(classifier: ImageClassifier, training: Training, test: Evaluation
         f"- Top: {json.dumps(classifier.record['top'])}",
         f"- Images: {training.n_train:,} for training{flipped}, {training.n_validation:,} for validation, "
         f"{test.n:,} for testing; {len(training.bad):,} could not be read (`run.json` lists them).",
+        *_torn_groups(len(dataset.torn_groups)),
         *_corrections(dataset.corrections),
         f"- Command: `{command}`" if command else "- Made from Python.",
         "",
     ]
     return "\n".join(head + body)
+
+
+def _torn_groups(n: int) -> list[str]:
+    if n == 0:
+        return []
+    return [
+        f"- {counted(n, 'group')} {'has' if n == 1 else 'have'} images in several splits of the data: the accuracy "
+        "above may be too high."
+    ]
 
 
 def _corrections(corrections: Corrections) -> list[str]:

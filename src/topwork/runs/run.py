@@ -22,7 +22,6 @@ from topwork.classifier.saving import load_classifier
 from topwork.classifier.training import Training, fit_classifier
 from topwork.data.dataset import ImageDataset
 from topwork.data.splits import SIDES, TEST, VALIDATION
-from topwork.data.table import listed
 from topwork.errors import DataError, OptionError, StorageError, TopworkError
 from topwork.evaluation.evaluate import evaluate_predictions
 from topwork.evaluation.metrics import Evaluation, evaluate_probabilities
@@ -31,7 +30,7 @@ from topwork.progress import Reporter, console_reporter
 from topwork.runs.folder import RunFacts, training_images, write_run_folder
 from topwork.runs.trackers import require_trackers, track
 from topwork.types import IntArray, OnBadImage
-from topwork.words import counted
+from topwork.words import counted, listed
 
 _GROUP = ("group", "groups")
 FEW = 10
