@@ -35,7 +35,7 @@ def main(folder: Path, n: int, seed: int = 0) -> dict[str, Any]:
     """Change one byte of each kind of kept file `n / len(KINDS)` times, its time of change kept; train and predict."""
     random = np.random.default_rng(seed)
     bench = Bench(folder)
-    draw_photos(folder / "photos", n=140)  # enough for a detector of unknown images
+    draw_photos(folder / "photos", n=180)  # enough for a detector of unknown images
     train = ("train", "photos", *TRAIN, "--out", "again")
     bench.run("train", "photos", *TRAIN, "--out", "run")
     bench.run("predict", "run", "photos/ash", "--format", "csv")
