@@ -13,7 +13,6 @@ from topwork.evaluation.metrics import Evaluation
 def model_card(classifier: ImageClassifier, training: Training, test: Evaluation, command: str) -> str:
     """Markdown with a YAML head: what the classifier is, how good it is, how to use it, how it was made."""
     backbone, dataset = classifier.backbone, training.dataset
-    flipped = " (each seen flipped too)" if training.n_flipped else ""
     head = [
         "---",
         "library_name: topwork",
@@ -55,12 +54,21 @@ def model_card(classifier: ImageClassifier, training: Training, test: Evaluation
         f"- Backbone: {backbone.name}, frozen, weights {backbone.weights.origin}, input {backbone.size} pixels, "
         f"{backbone.pooling} pooling, {backbone.precision}. Licence of its weights: {backbone.card.licence}.",
         f"- Top: {json.dumps(classifier.record['top'])}",
-        f"- Images: {training.n_train:,} for training{flipped}, {training.n_validation:,} for validation, "
-        f"{test.n:,} for testing; {len(training.bad):,} could not be read (`run.json` lists them).",
+        f"- Images: {_learned(training)}, {test.n:,} for testing; {len(training.bad):,} could not be read (`run.json` "
+        "lists them).",
         f"- Command: `{command}`" if command else "- Made from Python.",
         "",
     ]
     return "\n".join(head + body)
+
+
+def _learned(training: Training) -> str:
+    flipped = f" ({training.n_flipped:,} of them seen flipped too)" if training.n_flipped else ""
+    held_out = training.held_out
+    if held_out and held_out.n_folds > 1:
+        n = training.n_train + training.n_validation
+        return f"{n:,} for training{flipped}, {held_out.n_folds}-fold cross-validated"
+    return f"{training.n_train:,} for training{flipped}, {training.n_validation:,} for validation"
 
 
 def _cell(text: str) -> str:
