@@ -51,7 +51,8 @@ def told_apart(
 ) -> list[float]:
     """A row of the table, for a top on `X` and `y` that is shown `images`, some of them strange to it."""
     top = tw.LinearTop().fit(X, y, X_val=X_val, y_val=y_val)
-    novelty = fit_novelty(X, X_val, top.val_logits_)
+    learned = np.concatenate([X, X_val])
+    novelty = fit_novelty(learned, np.arange(len(learned)), top.held_out_rows_, top.held_out_logits_)
     logits = top.stack_.logits(images)
     scores, signs = novelty.scores(images, logits), novelty.signs(images, logits)
     areas = [roc_auc_score(strange, s) for s in (scores, *signs.T, 1 - softmax(logits).max(axis=1))]

@@ -77,6 +77,11 @@ class Rows:
         return self.values[self.rows[which]]
 
 
+def select(X: FloatArray | Rows, which: IntArray) -> Rows:
+    """Some rows of X, not copied yet."""
+    return Rows(X.values, X.rows[which]) if isinstance(X, Rows) else Rows(X, which)
+
+
 def blocks(X: FloatArray | Rows, numbers: int = BLOCK) -> Iterator[slice]:
     """Slices that together are all rows of X, each of about so many numbers."""
     step = max(1, numbers // max(1, X.shape[1]))

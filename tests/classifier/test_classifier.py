@@ -22,6 +22,7 @@ from helpers import make_photos
 from topwork import memory
 from topwork.classifier.predictions import join_predictions
 from topwork.data.sources import EncodedImage, FileImages
+from topwork.data.splits import deal_folds, find_units
 from topwork.errors import BadImageError, OptionError, SavedFileError, ShapeError
 from topwork.features.extraction import feature_facts
 from topwork.features.store import open_shelf
@@ -188,8 +189,15 @@ def test_the_top_is_fitted_on_both_views_of_training_images(dataset: tw.ImageDat
     X_val = tw.extract_features(dataset.validation, classifier.backbone).values
     labels = np.tile(dataset.train.labels, 2)
     top = tw.LinearTop(class_weight="balanced")
-    top.fit(np.concatenate(views), labels, X_val=X_val, y_val=dataset.validation.labels)
+    # an image, its mirror image and its copies are held out together
+    sides = dataset.with_sides.sides
+    images = np.concatenate([np.flatnonzero(sides == side) for side in ("train", "train", "validation")])
+    folds = deal_folds(dataset.labels[images], find_units(dataset.digests[images]), 5)
+    top.fit(np.concatenate(views), labels, X_val=X_val, y_val=dataset.validation.labels, folds=folds)
     assert classifier.training is not None
+    held_out = classifier.training.held_out
+    assert held_out is not None
+    assert sorted(held_out.rows) == sorted(np.flatnonzero(sides != "test"))  # each once
     assert np.array_equal(classifier.training.top.stack_.kernels[0], top.stack_.kernels[0])
     neighbour = tw.fit_classifier(dataset, flip=True, top=KNeighborsClassifier(1), verbose=False)
     assert neighbour.training is not None

@@ -29,7 +29,7 @@ def test_a_run_and_its_classifier_alone_say_the_same(topwork: Topwork, photos: P
     found = json.loads(topwork("info", "given", "--json").out)  # type: ignore[attr-defined]
     assert found["test"] == metrics["test"]["accuracy"]
     assert found["class_names"] == ["ash", "birch", "cedar"]
-    assert (found["data"], found["intact"], found["tells_unknown"]) == (str(photos), True, False)
+    assert (found["data"], found["intact"], found["tells_unknown"]) == (str(photos), True, True)
     assert found["backbone"] == {"name": "starter", "size": 32, "pooling": "avg", "precision": "f32"}
     lines = topwork("info", "run").out.splitlines()  # type: ignore[attr-defined]
     assert lines[0] == "Classes   3: ash, birch, cedar"

@@ -19,9 +19,34 @@ def blobs(random: np.random.Generator, n: int, first: int) -> np.ndarray:
     return (random.normal(0, 1, (n, 20)) + centres).astype(np.float32)
 
 
+def of_blobs(random: np.random.Generator, n: int) -> Novelty:
+    """Of examples each held out in its turn, with energies that are noise."""
+    return fit_novelty(blobs(random, n, 0), np.arange(n), np.arange(n), random.normal(0, 1, (n, 3)))
+
+
+@pytest.mark.parametrize("n", [40, 400])
+def test_few_images_hold_the_promised_share_too(n: int) -> None:
+    shares = []
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        novelty = of_blobs(random, n)
+        shares.append(np.mean(novelty.scores(blobs(random, 200, 0), random.normal(0, 1, (200, 3))) > novelty.threshold))
+    assert 0.03 < np.mean(shares) < 0.07
+
+
+def test_copies_are_no_neighbours_of_each_other() -> None:
+    """Every image is there eleven times: a copy of an image that is new is not to be expected."""
+    random = np.random.default_rng(0)
+    X, logits = np.repeat(blobs(random, 100, 0), 11, axis=0), np.zeros((1100, 3))
+    rows = np.arange(1100)
+    near, apart = fit_novelty(X, rows, rows, logits), fit_novelty(X, rows // 11, rows, logits)
+    assert near.centre[0] < 1e-3  # rounding to 16 bits
+    assert apart.centre[0] > 0.05
+
+
 def test_strange_features_score_high_and_a_twentieth_of_known_ones_is_refused() -> None:
     random = np.random.default_rng(0)
-    novelty = fit_novelty(blobs(random, 3000, 0), blobs(random, 2000, 0), random.normal(0, 1, (2000, 3)))
+    novelty = of_blobs(random, 3000)
     known = novelty.scores(blobs(random, 2000, 0), random.normal(0, 1, (2000, 3)))
     strange = novelty.scores(blobs(random, 2000, 10), random.normal(0, 1, (2000, 3)))
     assert 0.03 < np.mean(known > novelty.threshold) < 0.08
@@ -32,7 +57,7 @@ def test_strange_features_score_high_and_a_twentieth_of_known_ones_is_refused() 
 
 def test_tensors_give_the_same_scores() -> None:
     random = np.random.default_rng(0)
-    novelty = fit_novelty(blobs(random, 100, 0), blobs(random, 50, 0), random.normal(0, 1, (50, 3)))
+    novelty = of_blobs(random, 100)
     again = Novelty.from_tensors(novelty.tensors())
     features, logits = blobs(random, 10, 0), random.normal(0, 1, (10, 3))
     assert np.array_equal(again.scores(features, logits), novelty.scores(features, logits))
@@ -68,7 +93,7 @@ def test_novelty_of_other_features_is_refused(tmp_path: Path) -> None:
     dataset = tw.ImageDataset.from_name("digits")
     tw.fit_classifier(dataset.select(dataset.rows < 600), verbose=False).save(tmp_path / "saved")
     random = np.random.default_rng(0)
-    other = fit_novelty(blobs(random, 100, 0), blobs(random, 50, 0), random.normal(0, 1, (50, 3)))
+    other = of_blobs(random, 100)
     save_file(other.tensors(), tmp_path / "saved" / "novelty.safetensors")
     manifest = json.loads((tmp_path / "saved" / "manifest.json").read_text())
     manifest["sha256"]["novelty.safetensors"] = sha256_of_file(tmp_path / "saved" / "novelty.safetensors")

@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from topwork import memory
 from topwork.errors import DataError, OptionError, ShapeError
 from topwork.memory import Rows
+from topwork.tops import linear
 from topwork.tops.base import standardisation
-from topwork.tops.dense_stack import DenseStack
+from topwork.tops.calibration import fit_temperature
+from topwork.tops.dense_stack import DenseStack, softmax
 from topwork.tops.linear import LinearTop
 from topwork.tops.mlp import MLPTop
 
@@ -123,11 +126,76 @@ def test_features_that_hardly_vary_do_not_drown_the_others() -> None:
     assert scale.tolist() == [1, 1, 1]
 
 
-def test_l2_is_chosen_on_validation() -> None:
+def test_l2_is_chosen_by_cross_validation_on_training_and_validation() -> None:
     top = fitted(LinearTop())
-    best = min(top.history_, key=lambda row: row["val_loss"])
-    assert top.l2_ == best["l2"]
-    assert len(top.history_) < 45  # the sweep ends when weaker values only overfit
+    assert (top.n_folds_, top.end_) == (5, None)
+    assert np.array_equal(top.held_out_rows_, np.arange(1300))
+    losses = [row["val_loss"] for row in top.history_]
+    row = next(row for row in top.history_ if row["l2"] == top.l2_)
+    labels = Y[:1300]
+    assert row["val_loss"] == pytest.approx(log_loss(labels, softmax(top.held_out_logits_)), rel=1e-5)
+    assert row["val_loss"] <= min(losses) + 1 / 1300  # in sum within 1 nat
+    assert all(loss > min(losses) + 1 / 1300 for loss in losses[: top.history_.index(row)])  # the strongest such
+    assert len(top.history_) < 23  # the sweep ends when weaker values only overfit
+    assert np.array_equal(top.stack_.kernels[0], LinearTop().fit(X[:1300], Y[:1300]).stack_.kernels[0])
+
+
+def test_held_out_logits_are_those_of_a_top_fitted_on_the_other_folds() -> None:
+    folds = np.arange(300) % 3
+    top = LinearTop(l2=0.1, tol=1e-6).fit(X[:300], Y[:300], folds=folds)
+    assert top.n_folds_ == 3
+    mean, scale = standardisation(X[:300])
+    for fold in range(3):
+        standard = (X[:300] - mean) / scale  # the folds share it: it knows no labels
+        theirs = LogisticRegression(C=1 / (0.1 * 200), tol=1e-8, max_iter=10_000)
+        theirs.fit(standard[folds != fold], Y[:300][folds != fold])
+        ours = softmax(top.held_out_logits_[folds == fold])
+        assert np.allclose(ours, theirs.predict_proba(standard[folds == fold]), atol=2e-3)
+
+
+def test_beyond_what_is_affordable_a_validation_split_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "_AFFORDABLE", 0)
+    top = fitted(LinearTop())
+    assert top.n_folds_ == 1
+    assert np.array_equal(top.held_out_rows_, np.arange(1000, 1300))
+    alone = LinearTop().fit(X[:500], Y[:500])
+    assert len(alone.held_out_rows_) == 50
+    folds = np.arange(500) // 100
+    assert np.array_equal(LinearTop().fit(X[:500], Y[:500], folds=folds).held_out_rows_, np.arange(100))
+
+
+def test_copies_in_one_fold_do_not_flatter_the_choice() -> None:
+    """Noise that is there five times is learned by heart, unless all five are held out at once."""
+    random = np.random.default_rng(0)
+    noise, labels = np.tile(random.normal(size=(60, 30)), (5, 1)), np.tile(np.arange(60) % 2, 5)
+    apart, together = LinearTop().fit(noise, labels), LinearTop().fit(noise, labels, folds=np.arange(300) % 60 % 5)
+    assert min(row["val_loss"] for row in apart.history_) < 0.2
+    assert min(row["val_loss"] for row in together.history_) > 0.6
+    assert together.end_ == "strongest"
+
+
+def test_a_class_in_one_fold_is_learned_and_not_judged() -> None:
+    labels = Y[:300].copy()
+    labels[7] = 10
+    top = LinearTop().fit(X[:300], labels)
+    assert 7 not in top.held_out_rows_
+    assert len(top.held_out_rows_) == 299
+    assert top.classes_.tolist() == list(range(11))
+    every = LinearTop().fit(X[:10], np.arange(10))  # one example of each class: nothing can be held out
+    assert every.n_folds_ == 0
+    assert len(every.history_) == 1
+
+
+def test_temperature_comes_from_held_out_logits() -> None:
+    top = fitted(LinearTop())
+    assert top.temperature_ == fit_temperature(top.held_out_logits_, Y[:1300], spread=0.25)
+    few = fitted(MLPTop((32,), epochs=5))
+    assert few.temperature_ == fit_temperature(few.held_out_logits_, Y[VALIDATION])
+
+
+def test_as_many_folds_as_examples() -> None:
+    with pytest.raises(ShapeError, match="Expected 100 folds"):
+        LinearTop().fit(X[:100], Y[:100], folds=[0, 1])
 
 
 def test_balanced_weights_lift_the_rare_class() -> None:

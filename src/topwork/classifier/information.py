@@ -37,7 +37,8 @@ class ClassifierInformation:
         top: its kind and parameters.
         data: what the images were called that it was trained on.
         n_train: images it was fitted on.
-        n_validation: images that chose when to stop, or which L2.
+        n_validation: images of the validation split; what is cross-validated learns from them too.
+        n_folds: in how many folds train and validation were cross-validated; 1 where the validation split alone judged.
         test: how good it is; None where it was never tested.
         tells_unknown: whether it knows images unlike all that it was trained on.
         topwork: the version that wrote it.
@@ -54,6 +55,7 @@ class ClassifierInformation:
     data: str | None
     n_train: int | None
     n_validation: int | None
+    n_folds: int | None
     test: Accuracy | None
     tells_unknown: bool
     topwork: str
@@ -93,6 +95,7 @@ def classifier_information(path: str | Path) -> ClassifierInformation:
         data=record.get("data"),
         n_train=record.get("n_train"),
         n_validation=record.get("n_validation"),
+        n_folds=record.get("n_folds"),
         test=Accuracy(**record["test_accuracy"]) if record.get("test_accuracy") else None,
         tells_unknown=NOVELTY in manifest.checksums,
         topwork=manifest.topwork,

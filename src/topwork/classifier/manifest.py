@@ -135,6 +135,7 @@ _OPTIONAL: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
     ("training.n_train", "a whole number", _is_whole),
     ("training.n_validation", "a whole number", _is_whole),
     ("training.n_flipped", "a whole number", _is_whole),
+    ("training.n_folds", "a whole number", _is_whole),
     ("training.temperature", "a positive number", lambda value: _is_number(value) and value > 0),
     ("training.weights", "a text", _is_text),
     ("training.features", "a text", _is_text),

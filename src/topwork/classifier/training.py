@@ -15,7 +15,7 @@ from topwork.backbones.cards import STARTER
 from topwork.backbones.engines import Device
 from topwork.classifier.classifier import ImageClassifier, SklearnTop, Top
 from topwork.data.dataset import ImageDataset
-from topwork.data.splits import TEST, TRAIN, VALIDATION
+from topwork.data.splits import TEST, TRAIN, VALIDATION, Units, deal_folds, find_units
 from topwork.errors import DataError, OptionError
 from topwork.features.extraction import Features, extract_features
 from topwork.features.pipeline import BadImage
@@ -23,11 +23,21 @@ from topwork.files import cache_dir
 from topwork.memory import Rows, Stacked, available_memory, fits, gigabytes
 from topwork.progress import Reporter, Row, console_reporter
 from topwork.tops.base import DenseTop
-from topwork.tops.calibration import fit_temperature
 from topwork.tops.dense_stack import DenseStack, softmax
-from topwork.tops.linear import LinearTop
+from topwork.tops.linear import FOLDS, LinearTop
 from topwork.tops.novelty import FEWEST_FOR_NOVELTY, Novelty, fit_novelty
 from topwork.types import FloatArray, IntArray, OnBadImage
+
+_END = {
+    "strongest": (
+        "L2 {l2:.2g}, the strongest value tried, is as good as any: these features tell the classes hardly better than "
+        "their frequencies do. Another backbone or a larger size may see more; or the labels do not fit the images."
+    ),
+    "weakest": (
+        "L2 {l2:.2g}, the weakest value tried, is the best of them: a weaker one may be better still. Give LinearTop "
+        "smaller values of l2."
+    ),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +49,12 @@ class Training:
         features: of all of them, as they are.
         top: the fitted scikit-learn classifier.
         history: a row an epoch (or an L2 value); empty for tops that keep none.
-        best: the row of `history` whose weights were kept, counted from 0; None where there is no history.
-        n_train: images the top was fitted on.
+        best: the row of `history` that was chosen, counted from 0; None where there is no history.
+        n_train: images of the train split, which the top was fitted on.
         n_flipped: how many of these it saw flipped too; 0 without `flip`.
         n_extracted: how many views, plain and flipped, the backbone was run for now; the rest came from the store.
-        n_validation: images that stopped it, or chose its L2.
-        temperature: what its logits were divided by, to fit the validation images; None for tops without logits.
-        validation_probabilities: `(n_validation, K)`, calibrated, by the top before it learned from these images too;
-            None as above.
+        n_validation: images of the validation split.
+        held_out: what stopped the top, or chose its L2 and its temperature; None for a top that isn't ours.
         bad: images that could not be read.
         seconds_features: time for features.
         seconds_top: time for the top.
@@ -61,11 +69,40 @@ class Training:
     n_flipped: int
     n_extracted: int
     n_validation: int
-    temperature: float | None
-    validation_probabilities: FloatArray | None
+    held_out: HeldOut | None
     bad: tuple[BadImage, ...]
     seconds_features: float
     seconds_top: float
+
+    @property
+    def temperature(self) -> float | None:
+        """What the logits are divided by; None for a top that isn't ours."""
+        return self.held_out.temperature if self.held_out else None
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What a top said of images that it had not learned from yet.
+
+    Attributes:
+        n_folds: in how many folds they were held out in turn: all images of train and validation. 1: they are the
+            images of the validation split.
+        rows: `(M,)`, which rows of the features they are.
+        logits: `(M, K)`, before the temperature.
+        temperature: what makes these logits most likely.
+        end: 'strongest' or 'weakest', where the L2 that was chosen is the first or the last of those tried.
+    """
+
+    n_folds: int
+    rows: IntArray
+    logits: FloatArray
+    temperature: float
+    end: str | None
+
+    @property
+    def probabilities(self) -> FloatArray:
+        """`(M, K)`, calibrated."""
+        return softmax(self.logits / self.temperature)
 
 
 def fit_classifier(
@@ -82,7 +119,8 @@ def fit_classifier(
 ) -> ImageClassifier:
     """A classifier of the images in `dataset`: features of a frozen backbone, computed once, and a top on them.
 
-    Fits on `dataset.train`, stops or chooses on `dataset.validation`, and does not look at `dataset.test`.
+    Learns from `dataset.train` and `dataset.validation`, and does not look at `dataset.test`. `LinearTop` chooses its
+    L2 by cross-validation on both, and is fitted on both; `MLPTop` is fitted on train, and stops by validation.
 
     Args:
         dataset: labelled images.
@@ -124,7 +162,10 @@ def fit_classifier(
         )
     seconds_features, began = time.perf_counter() - began, time.perf_counter()
     fitted = _fit_top(top, dataset, features, flipped, on, reporter)
-    finished, novelty, temperature = _finish_top(fitted, dataset, features, on, seed or 0)
+    held_out = _held_out(fitted, features, flipped, on)
+    if held_out and held_out.end:
+        reporter.warning(_END[held_out.end].format(l2=fitted.l2_))
+    finished, novelty = _finish_top(fitted, dataset, features, held_out, seed or 0)
     training = Training(
         dataset=dataset,
         features=features,
@@ -135,8 +176,7 @@ def fit_classifier(
         n_flipped=len(flipped.values) if flipped else 0,
         n_extracted=features.n_extracted + (flipped.n_extracted if flipped else 0),
         n_validation=len(on[VALIDATION]),
-        temperature=temperature,
-        validation_probabilities=None if temperature is None else softmax(fitted.val_logits_ / temperature),
+        held_out=held_out,
         bad=features.bad,
         seconds_features=seconds_features,
         seconds_top=time.perf_counter() - began,
@@ -209,7 +249,35 @@ def _fit_top(
     if len(X_val) == 0:
         raise DataError("No readable image is left for validation. Add images, or give the split yourself.")
     _warn_of_memory(len(X) + len(X_val), X.shape[1], reporter)
-    return top.fit(X, y, X_val=X_val, y_val=y_val, on_row=reporter.row)
+    images = features.indices[_learned_rows(on, flipped)]
+    folds = deal_folds(dataset.labels[images], _units(dataset, images), FOLDS)
+    return top.fit(X, y, X_val=X_val, y_val=y_val, folds=folds, on_row=reporter.row)
+
+
+def _units(dataset: ImageDataset, images: IntArray) -> Units:
+    return find_units(dataset.digests[images], None if dataset.groups is None else dataset.groups[images])
+
+
+def _learned_rows(on: dict[str, IntArray], flipped: Features | None) -> IntArray:
+    """The row of the (plain) features of each example that the top is given, in its order."""
+    train = on[TRAIN]
+    return np.concatenate([train, train[flipped.indices] if flipped else train[:0], on[VALIDATION]])
+
+
+def _held_out(fitted: Any, features: Features, flipped: Features | None, on: dict[str, IntArray]) -> HeldOut | None:
+    """What the top said of images before it learned from them, each once, as it is."""
+    if not isinstance(fitted, DenseTop):
+        return None
+    rows = fitted.held_out_rows_
+    n, n_flipped = len(on[TRAIN]), len(flipped.values) if flipped else 0
+    plain = (rows < n) | (rows >= n + n_flipped)
+    return HeldOut(
+        n_folds=fitted.n_folds_,
+        rows=_learned_rows(on, flipped)[rows[plain]],
+        logits=fitted.held_out_logits_[plain],
+        temperature=fitted.temperature_,
+        end=getattr(fitted, "end_", None),
+    )
 
 
 def _features_on(features: Features, on: dict[str, IntArray]) -> tuple[Rows, Rows]:
@@ -227,16 +295,19 @@ def _warn_of_memory(n_images: int, n_features: int, reporter: Reporter) -> None:
 
 
 def _finish_top(
-    fitted: Any, dataset: ImageDataset, features: Features, on: dict[str, IntArray], seed: int
-) -> tuple[Top, Novelty | None, float | None]:
+    fitted: Any, dataset: ImageDataset, features: Features, held_out: HeldOut | None, seed: int
+) -> tuple[Top, Novelty | None]:
     """The top as it will answer, its probabilities calibrated; and what tells unknown images."""
-    if not isinstance(fitted, DenseTop):
-        return _as_top(fitted), None, None
-    temperature = fit_temperature(fitted.val_logits_, dataset.labels[features.indices][on[VALIDATION]])
+    if held_out is None:
+        return _as_top(fitted), None
     novelty = None
-    if len(on[VALIDATION]) >= FEWEST_FOR_NOVELTY:
-        novelty = fit_novelty(*_features_on(features, on), fitted.val_logits_ / temperature, seed=seed)
-    return fitted.stack_.divided_by(temperature), novelty, temperature
+    if len(held_out.rows) >= FEWEST_FOR_NOVELTY:
+        learned = np.flatnonzero(np.asarray(dataset.sides)[features.indices] != TEST)
+        units = _units(dataset, features.indices[learned]).of_image
+        places = np.searchsorted(learned, held_out.rows)
+        logits = held_out.logits / held_out.temperature
+        novelty = fit_novelty(Rows(features.values, learned), units, places, logits, seed=seed)
+    return fitted.stack_.divided_by(held_out.temperature), novelty
 
 
 def _require_every_class(labels: Any, class_names: tuple[str, ...]) -> None:
@@ -249,7 +320,11 @@ def _require_every_class(labels: Any, class_names: tuple[str, ...]) -> None:
 
 def _best_row(top: Any) -> int | None:
     history = getattr(top, "history_", None)
-    return int(np.argmin([row["val_loss"] for row in history])) if history else None
+    if not history:
+        return None
+    if "l2" in history[0]:
+        return next(place for place, row in enumerate(history) if row["l2"] == top.l2_)
+    return int(np.argmin([row["val_loss"] for row in history]))
 
 
 def _as_top(fitted: Any) -> Top:
@@ -265,12 +340,16 @@ def _as_top(fitted: Any) -> Top:
 
 def _record(training: Training, backbone: Backbone) -> dict[str, Any]:
     """What a saved classifier says of how it was trained."""
-    params = {name: value for name, value in training.top.get_params(deep=False).items() if _is_plain(value)}
+    params = training.top.get_params(deep=False)
+    if hasattr(training.top, "l2_"):
+        params["l2"] = training.top.l2_  # what was chosen says more than what it was chosen from
+    params = {name: value for name, value in params.items() if _is_plain(value)}
     return {
         "data": training.dataset.origin,
         "n_train": training.n_train,
         "n_flipped": training.n_flipped,
         "n_validation": training.n_validation,
+        "n_folds": training.held_out.n_folds if training.held_out else None,
         "top": {"kind": type(training.top).__name__, **params},
         "temperature": training.temperature,
         "weights": backbone.weights.origin,

@@ -82,6 +82,9 @@ def _value(value: object) -> str:
 def _training(found: ClassifierInformation) -> str:
     if found.n_train is None or found.n_validation is None:
         return "no record of it"
+    if (found.n_folds or 0) > 1:
+        n = found.n_train + found.n_validation
+        return f"on {found.data}: {n:,} images, {found.n_folds}-fold cross-validated"
     return f"on {found.data}: {found.n_train:,} images for training, {found.n_validation:,} for validation"
 
 

@@ -20,6 +20,7 @@ from topwork.cli.words import say, say_json
 from topwork.words import counted
 
 if TYPE_CHECKING:
+    from topwork.classifier.training import Training
     from topwork.runs.run import Run
 
 EPILOG = """\b
@@ -49,7 +50,7 @@ _LAYER_OPTIONS = ("dropout", "learning_rate", "batch_size", "epochs", "patience"
     default="linear",
     show_default=True,
     metavar="linear|SIZE[,SIZE…]",
-    help="linear: logistic regression, its L2 chosen on validation. Sizes: Dense layers with dropout.",
+    help="linear: logistic regression, its L2 chosen by cross-validation. Sizes: Dense layers with dropout.",
 )
 @click.option("--dropout", type=float, help="Dense layers: part of the units left out.  [default: 0.5]")
 @click.option("--learning-rate", type=float, help="Dense layers: Adam's.  [default: 0.001]")
@@ -167,16 +168,7 @@ def _as_text(run: Run) -> str:
         f"Test accuracy {100 * accuracy.value:.1f} % (95 % interval {100 * accuracy.low:.1f} to "
         f"{100 * accuracy.high:.1f}) on {accuracy.n:,} images that training never saw",
     ]
-    if training.best is not None:
-        row = training.history[training.best]
-        best = (
-            f"Best epoch {row['epoch']} of {len(training.history)}" if "epoch" in row else f"L2 {row['l2']:.2g} chosen"
-        )
-        flipped = " (each seen flipped too)" if training.n_flipped else ""
-        trained = f"{training.n_train:,} trained on"
-        if "l2" in row:
-            trained = f"trained on these and {training.n_train:,} others"
-        lines.append(f"{best} on {training.n_validation:,} validation images; {trained}{flipped}")
+    lines += _choice_lines(training)
     new, n = training.n_extracted, len(training.features.values) + training.n_flipped
     what = "views" if training.n_flipped else "images"
     lines.append(
@@ -195,6 +187,25 @@ def _as_text(run: Run) -> str:
             *_step_up(run),
         ]
     )
+
+
+def _choice_lines(training: Training) -> list[str]:
+    """What was chosen, and on which images."""
+    if training.best is None or training.held_out is None:
+        return []
+    row, n, n_train = training.history[training.best], training.n_validation, training.n_train
+    flipped = " (each seen flipped too)" if training.n_flipped else ""
+    if "epoch" in row:
+        best = f"Best epoch {row['epoch']} of {len(training.history)}"
+        return [f"{best} on {n:,} validation images; {n_train:,} trained on{flipped}"]
+    if training.held_out.n_folds == 1:
+        trained = f"trained on these and {n_train:,} others{flipped}"
+        return [f"L2 {row['l2']:.2g} chosen on {n:,} validation images; {trained}"]
+    flipped = f" ({training.n_flipped:,} of them seen flipped too)" if training.n_flipped else ""
+    return [
+        f"L2 {row['l2']:.2g} chosen by {training.held_out.n_folds}-fold cross-validation on "
+        f"{len(training.held_out.rows):,} images, then trained on all of them{flipped}"
+    ]
 
 
 def _check_lines(run: Run) -> list[str]:
@@ -263,6 +274,7 @@ def _as_dict(run: Run) -> dict[str, Any]:
         "n_train": training.n_train,
         "n_flipped": training.n_flipped,
         "n_validation": training.n_validation,
+        "n_folds": training.held_out.n_folds if training.held_out else None,
         "n_extracted": training.n_extracted,
         "seconds_features": training.seconds_features,
         "seconds_top": training.seconds_top,

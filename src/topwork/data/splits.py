@@ -60,6 +60,11 @@ def find_units(digests: DigestArray, groups: StrArray | None = None) -> Units:
     return Units(of_image.astype(np.int64), place)
 
 
+def draw_units(n: int, seed: int) -> Units:
+    """N units of one image each, placed by chance: for images of which no more is known."""
+    return Units(np.arange(n), np.random.default_rng(seed).random(n))
+
+
 def assign_sides(
     labels: IntArray, units: Units, class_names: tuple[str, ...], *, test: float, validation: float
 ) -> StrArray:

@@ -20,6 +20,10 @@ from topwork.report.verdict import headline, sentences
 _LARGEST_MATRIX = 30
 """Classes beyond which a confusion matrix can't be read; the commonest confusions stand in its place."""
 
+_CHOICES = {
+    "epoch": "There the loss on validation images was lowest.",
+    "l2": "It is the strongest L2 whose loss on held-out images can't be told from the lowest.",
+}
 _ENOUGH = 20
 """Images below which the share of right answers in a bin is mostly chance."""
 
@@ -50,6 +54,8 @@ def report_html(
         test=test,
         record=record,
         history=_history_chart(training),
+        held_out=_held_out_words(training),
+        choice=_CHOICES["epoch" if training.history and "epoch" in training.history[0] else "l2"],
         reliability=_reliability_chart(test.reliability, uncalibrated),
         uncalibrated=uncalibrated,
         temperature=training.temperature,
@@ -64,6 +70,12 @@ def report_html(
     )
 
 
+def _held_out_words(training: Training) -> str:
+    if training.held_out and training.held_out.n_folds > 1:
+        return "what it said of each training image before it had learned from it (cross-validation)"
+    return "the validation images"
+
+
 def _history_chart(training: Training) -> str:
     """Loss by epoch, or by L2; nothing for tops that keep no history."""
     rows = training.history
@@ -71,13 +83,14 @@ def _history_chart(training: Training) -> str:
         return ""
     x_name, x_label = ("epoch", "epoch") if "epoch" in rows[0] else ("l2", "L2 (weaker to the left)")
     x = [row[x_name] for row in rows]
+    held_out = "cross-validated" if training.held_out and training.held_out.n_folds > 1 else "validation"
     chart = Chart(
-        title=f"Loss on training and validation images by {x_name}; the best validation loss is marked.",
+        title=f"Loss on the images that were learned from and on those held out, by {x_name}; the choice is marked.",
         x_label=x_label,
         y_label="log loss",
         lines=[
             Line("training", x, [row["loss"] for row in rows], "plain"),
-            Line("validation", x, [row["val_loss"] for row in rows], "accent"),
+            Line(held_out, x, [row["val_loss"] for row in rows], "accent"),
         ],
         log_x=x_name == "l2" and min(x) > 0,
         y_range=(0.0, 1.05 * max(max(row["loss"], row["val_loss"]) for row in rows)),

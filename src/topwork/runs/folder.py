@@ -53,7 +53,7 @@ def write_run_folder(
     classifier: ImageClassifier,
     training: Training,
     test: Evaluation,
-    validation: Evaluation | None,
+    held_out: Evaluation | None,
     predictions: Predictions,
     check: DataCheck | None,
     facts: RunFacts,
@@ -72,7 +72,7 @@ def write_run_folder(
             (staging / "classifier").mkdir()
             write_classifier(_with_accuracy(classifier, test), staging / "classifier")
         _write_history(staging / "history.csv", training)
-        metrics = _metrics(training, test, validation, predictions)
+        metrics = _metrics(training, test, held_out, predictions)
         write_json(staging / "metrics.json", {**metrics, "data": check.summary() if check else None})
         if check is not None:
             (staging / "findings.csv").write_text(check.as_csv(), "utf-8", "replace")
@@ -139,9 +139,12 @@ def training_images(path: Path) -> RecordedImages | None:
 
 
 def _metrics(
-    training: Training, test: Evaluation, validation: Evaluation | None, predictions: Predictions
+    training: Training, test: Evaluation, held_out: Evaluation | None, predictions: Predictions
 ) -> dict[str, Any]:
-    metrics: dict[str, Any] = {"test": test.as_dict(), "validation": validation.as_dict() if validation else None}
+    # what was held out of the fit to choose by: folds of train and validation in turn, or the validation split
+    kind = "cross_validated" if training.held_out and training.held_out.n_folds > 1 else "validation"
+    metrics: dict[str, Any] = {"test": test.as_dict(), "cross_validated": None, "validation": None}
+    metrics[kind] = held_out.as_dict() if held_out else None
     uncalibrated = _uncalibrated(training, predictions)
     if uncalibrated is not None:
         metrics["calibration"] = {"temperature": training.temperature, "test_before": uncalibrated.as_dict()}

@@ -15,7 +15,6 @@ from topwork.words import counted
 def model_card(classifier: ImageClassifier, training: Training, test: Evaluation, command: str) -> str:
     """Markdown with a YAML head: what the classifier is, how good it is, how to use it, how it was made."""
     backbone, dataset = classifier.backbone, training.dataset
-    flipped = " (each seen flipped too)" if training.n_flipped else ""
     head = [
         "---",
         "library_name: topwork",
@@ -57,8 +56,8 @@ def model_card(classifier: ImageClassifier, training: Training, test: Evaluation
         f"- Backbone: {backbone.name}, frozen, weights {backbone.weights.origin}, input {backbone.size} pixels, "
         f"{backbone.pooling} pooling, {backbone.precision}. Licence of its weights: {backbone.card.licence}.",
         f"- Top: {json.dumps(classifier.record['top'])}",
-        f"- Images: {training.n_train:,} for training{flipped}, {training.n_validation:,} for validation, "
-        f"{test.n:,} for testing; {len(training.bad):,} could not be read (`run.json` lists them).",
+        f"- Images: {_learned(training)}, {test.n:,} for testing; {len(training.bad):,} could not be read (`run.json` "
+        "lists them).",
         *_torn_groups(len(dataset.torn_groups)),
         *_corrections(dataset.corrections),
         f"- Command: `{command}`" if command else "- Made from Python.",
@@ -85,6 +84,15 @@ def _corrections(corrections: Corrections) -> list[str]:
         f"- Corrected by a person: {counted(n_excluded, 'image')} left out, {counted(n_relabelled, 'label')} changed "
         "(`run.json` lists them)."
     ]
+
+
+def _learned(training: Training) -> str:
+    flipped = f" ({training.n_flipped:,} of them seen flipped too)" if training.n_flipped else ""
+    held_out = training.held_out
+    if held_out and held_out.n_folds > 1:
+        n = training.n_train + training.n_validation
+        return f"{n:,} for training{flipped}, {held_out.n_folds}-fold cross-validated"
+    return f"{training.n_train:,} for training{flipped}, {training.n_validation:,} for validation"
 
 
 def _cell(text: str) -> str:

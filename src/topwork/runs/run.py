@@ -21,7 +21,7 @@ from topwork.classifier.predictions import Predictions
 from topwork.classifier.saving import load_classifier
 from topwork.classifier.training import Training, fit_classifier
 from topwork.data.dataset import ImageDataset
-from topwork.data.splits import SIDES, TEST, VALIDATION
+from topwork.data.splits import SIDES, TEST
 from topwork.errors import DataError, OptionError, StorageError, TopworkError
 from topwork.evaluation.evaluate import evaluate_predictions
 from topwork.evaluation.metrics import Evaluation, evaluate_probabilities
@@ -46,8 +46,9 @@ class Run:
         classifier: what was trained.
         training: how.
         test: how good it is on the test images, which nothing had looked at before.
-        validation: how good it was on the validation images, which chose when to stop or which L2, before it learned
-            from them too; it flatters a little. None for a top that isn't ours, which was fitted on them.
+        held_out: how good it was, by the same measures, on the images that chose when to stop or which L2, before it
+            learned from them too: by cross-validation on train and validation, or on the validation split
+            (`training.held_out` says which). It flatters a little. None for a top that isn't ours.
         check: what may be wrong with the images; None where it wasn't asked for.
     """
 
@@ -55,7 +56,7 @@ class Run:
     classifier: ImageClassifier
     training: Training
     test: Evaluation
-    validation: Evaluation | None
+    held_out: Evaluation | None
     check: DataCheck | None
 
 
@@ -100,7 +101,7 @@ def train(
     dataset.read_digests(reporter)
     split = dataset.with_sides
     _require_every_side(split)
-    _warn_of_few(split, reporter)
+    _warn_of_untested(split, reporter)
     _warn_of_torn_groups(split, reporter)
     classifier = fit_classifier(
         split, backbone, top=top, flip=flip, seed=seed, on_bad_image=on_bad_image, device=device, reporter=reporter
@@ -108,14 +109,15 @@ def train(
     training = classifier.training
     if training is None:
         raise DataError("The classifier has no record of its training.")
+    _warn_of_few(training, reporter)
     test, predictions = _evaluate_side(classifier, training, TEST)
-    validation = _evaluate_validation(training, classifier.class_names)
+    held_out = _evaluate_held_out(training, classifier.class_names)
     found = _check(training, classifier.backbone, reporter, seed) if check else None
     facts = RunFacts(command=command, seed=seed, seconds=time.perf_counter() - began)
-    results = (classifier, training, test, validation, predictions, found, facts)
+    results = (classifier, training, test, held_out, predictions, found, facts)
     folder = _write_run(dataset, out, results, reporter)
     track(folder, trackers, reporter)
-    return Run(folder, classifier, training, test, validation, found)
+    return Run(folder, classifier, training, test, held_out, found)
 
 
 def evaluate_run(
@@ -224,13 +226,16 @@ def _check(training: Training, backbone: Backbone, reporter: Reporter, seed: int
     return found
 
 
-def _warn_of_few(dataset: ImageDataset, reporter: Reporter) -> None:
-    n = int(np.sum(dataset.sides == VALIDATION))
-    if n < FEW:
+def _warn_of_few(training: Training, reporter: Reporter) -> None:
+    held_out = training.held_out
+    if held_out and held_out.n_folds == 1 and len(held_out.rows) < FEW:
         reporter.warning(
-            f"only {n} images for validation: when to stop, or which L2 to take, is little better than guessed. "
-            "More images help most."
+            f"only {len(held_out.rows)} images for validation: when to stop is little better than guessed. "
+            "More images help most; so does --top linear, which cross-validates."
         )
+
+
+def _warn_of_untested(dataset: ImageDataset, reporter: Reporter) -> None:
     tested = np.bincount(dataset.labels[dataset.sides == TEST], minlength=len(dataset.class_names))
     untested = [repr(name) for name, n in zip(dataset.class_names, tested, strict=True) if n == 0]
     if untested:
@@ -260,11 +265,11 @@ def _evaluate_side(classifier: ImageClassifier, training: Training, side: str) -
     return evaluation, predictions
 
 
-def _evaluate_validation(training: Training, class_names: tuple[str, ...]) -> Evaluation | None:
-    if training.validation_probabilities is None:
+def _evaluate_held_out(training: Training, class_names: tuple[str, ...]) -> Evaluation | None:
+    if training.held_out is None:
         return None
-    labels = training.dataset.labels[training.features.indices[_rows_on(training, VALIDATION)]]
-    return evaluate_probabilities(labels, training.validation_probabilities, class_names)
+    labels = training.dataset.labels[training.features.indices[training.held_out.rows]]
+    return evaluate_probabilities(labels, training.held_out.probabilities, class_names)
 
 
 def _rows_on(training: Training, side: str) -> IntArray:

@@ -102,7 +102,7 @@ def _metrics(folder: Path) -> dict[str, float]:
     """The headline figures, those with an interval with its ends: `test/accuracy`, `test/accuracy_low`, …"""
     found: dict[str, float] = {}
     metrics = _read(folder / "metrics.json")
-    for side in ("test", "validation"):
+    for side in ("test", "cross_validated", "validation"):
         for name, figure in (metrics[side] or {}).items():
             if isinstance(figure, dict) and "value" in figure:
                 found |= {f"{side}/{name}": figure["value"], f"{side}/{name}_low": figure["low"]}

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: one temperature, fitted on validation.
+"""Probabilities that mean what they say: one temperature, fitted on held-out examples.
 
 A network's probabilities are usually too sure. Dividing the logits by one number T, chosen to minimise the log loss on
 images that training did not see, mends most of it and changes no answer (Guo et al. 2017, arXiv 1706.04599).
@@ -11,19 +11,18 @@ import numpy as np
 from topwork.tops.dense_stack import softmax
 from topwork.types import FloatArray, IntArray
 
-_PRIOR = 0.5
-"""Standard deviation of log T beforehand. With few validation images, all answered right, the likelihood alone would
-make the top ever surer; with a hundred or more the prior no longer counts."""
 _WIDEST = 3.0
 """T is searched from exp(-3) to exp(3)."""
 
 
-def fit_temperature(logits: FloatArray, labels: IntArray) -> float:
+def fit_temperature(logits: FloatArray, labels: IntArray, *, spread: float = 0.5) -> float:
     """The temperature that makes the logits of N held-out examples most likely.
 
     Args:
         logits: `(N, K)`, before the softmax.
         labels: `(N,)`, integers in 0..K-1.
+        spread: standard deviation of log T beforehand. With few examples, all answered right, the likelihood alone
+            would make the top ever surer; with a hundred or more this prior no longer counts.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp
@@ -32,7 +31,7 @@ def fit_temperature(logits: FloatArray, labels: IntArray) -> float:
 
     def objective(log_t: float) -> float:
         t = np.exp(log_t)
-        return float(np.sum(logsumexp(logits / t, axis=1) - true / t) + 0.5 * (log_t / _PRIOR) ** 2)
+        return float(np.sum(logsumexp(logits / t, axis=1) - true / t) + 0.5 * (log_t / spread) ** 2)
 
     found = minimize_scalar(objective, bounds=(-_WIDEST, _WIDEST), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x))

@@ -56,15 +56,11 @@ class MLPTop(DenseTop):
         self.seed = seed
 
     def _fit(
-        self,
-        X: FloatArray,
-        y: IntArray,
-        train: slice,
-        validation: slice,
-        weights: FloatArray,
-        on_row: OnRow,
+        self, X: FloatArray, y: IntArray, folds: IntArray, weights: FloatArray, on_row: OnRow
     ) -> tuple[DenseStack, FloatArray]:
-        examples, unseen = (Examples(X[part], y[part], weights[y[part]]) for part in (train, validation))
+        n = int(np.sum(folds < 0))
+        whole = Examples(X, y, weights[y])
+        examples, unseen = (whole[:n], whole[n:]) if n < len(y) else (whole, whole)
         trainer = MLPTrainer(
             (X.shape[1], *self.class_layers, len(self.classes_)),
             examples,

@@ -28,6 +28,9 @@ class Examples:
     y: IntArray
     weights: FloatArray
 
+    def __getitem__(self, rows: slice) -> Examples:
+        return Examples(self.X[rows], self.y[rows], self.weights[rows])
+
 
 class MLPTrainer:
     """Dense layers in training.

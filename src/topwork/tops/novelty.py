@@ -1,6 +1,6 @@
 """Is this image like those the top was trained on? A score from the features, and a threshold.
 
-Two signs, each as standard deviations from its mean over the validation images, added up:
+Two signs, each as standard deviations from its mean over images that were held out, added up:
 
 - the distance (one minus cosine) to the 10th nearest of up to 2,000 training images, features as they are
   (Sun et al. 2022, arXiv 2204.06507): standardised ones took blurry digits for ordinary photographs;
@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topwork.errors import ShapeError
-from topwork.memory import Rows
-from topwork.types import FloatArray
+from topwork.memory import Rows, select
+from topwork.types import FloatArray, IntArray
 
 NEIGHBOURS = 10
 KNOWN = 0.95
-"""The share of validation images that the threshold lets pass as known."""
+"""The share of ordinary images that the threshold lets pass as known."""
 FEWEST_FOR_NOVELTY = 20
-"""Validation images below which a threshold would be guessed."""
+"""Held-out images below which a threshold would be guessed."""
 _REFERENCES = 2_000
 _NUMBERS = 8_000_000
 """Of the references, at most: wide features get fewer."""
@@ -40,7 +40,7 @@ class Novelty:
 
     Attributes:
         references: `(M, D)` float16, features of training images, scaled to length 1.
-        centre: `(2,)` float64, mean distance and mean energy of the validation images.
+        centre: `(2,)` float64, mean distance and mean energy of the held-out images.
         spread: `(2,)` float64, their standard deviations.
         threshold: scores above it are those of images unlike the training images.
     """
@@ -51,7 +51,7 @@ class Novelty:
     threshold: float
 
     def scores(self, features: FloatArray, logits: FloatArray) -> FloatArray:
-        """`(N,)` float64, higher for stranger images; about 0 ± 2 for images like the validation images.
+        """`(N,)` float64, higher for stranger images; about 0 ± 2 for images like the training images.
 
         Args:
             features: `(N, D)`.
@@ -61,7 +61,7 @@ class Novelty:
 
     def signs(self, features: FloatArray | Rows, logits: FloatArray) -> FloatArray:
         """`(N, 2)` float64, distance and energy as they are."""
-        return np.stack([self._distances(features), _energies(logits)], axis=1)
+        return np.stack([neighbour_distances(features, self._wide_references), _energies(logits)], axis=1)
 
     def fits(self, n_features: int) -> bool:
         """Whether it is of features of this width."""
@@ -87,42 +87,64 @@ class Novelty:
             raise ShapeError(f"Expected (M, D) references and positive spreads; got {kinds}, {tensors['spread']}.")
         return cls(**{name: tensors[name] for name in _ARRAYS}, threshold=float(tensors["threshold"][0]))
 
-    def _distances(self, features: FloatArray | Rows) -> FloatArray:
-        references = self._wide_references
-        nearest = min(NEIGHBOURS, len(references))
-        result = np.empty(len(features))
-        for start in range(0, len(features), _ROWS_AT_A_TIME):
-            rows = slice(start, start + _ROWS_AT_A_TIME)
-            similarity = _unit(features[rows]) @ references.T
-            result[rows] = 1.0 - np.partition(similarity, -nearest, axis=1)[:, -nearest]
-        return result
-
     @cached_property
     def _wide_references(self) -> NDArray[np.float32]:
         """As float32, once: for one image, as a service asks, that took sixteen times as long as the distances."""
         return self.references.astype(np.float32)
 
 
-def fit_novelty(X: FloatArray | Rows, X_val: FloatArray | Rows, val_logits: FloatArray, *, seed: int = 0) -> Novelty:
-    """What tells images like those of `X` from others, its threshold set so that 95 % of `X_val` pass.
+def fit_novelty(X: FloatArray | Rows, units: IntArray, rows: IntArray, logits: FloatArray, *, seed: int = 0) -> Novelty:
+    """What tells images like those of `X` from others, its threshold set so that 95 % of such images pass.
+
+    The threshold lies at the rank of conformal prediction (Vovk, Gammerman, Shafer 2005): of M images held out, the
+    `ceil(0.95 (M + 1))`-th lowest score, so that the share holds for few images too.
 
     Args:
-        X: `(N, D)` training features; some are kept as references.
-        X_val: `(M, D)` features of validation images that the logits' top was not fitted on.
-        val_logits: `(M, K)`.
+        X: `(N, D)` features of the images that were learned from; some of them are kept as references.
+        units: `(N,)`, equal for copies and for images of one group: they are no neighbours of each other here, as no
+            new image will be one of theirs.
+        rows: `(M,)`, the images that were held out, each in its turn or all at once, as rows of `X`.
+        logits: `(M, K)`, what they got from tops that had not learned from them.
         seed: of the choice of references.
     """
     n_references = int(np.clip(_NUMBERS // X.shape[1], 1, min(_REFERENCES, len(X))))
     chosen = np.sort(np.random.default_rng(seed).choice(len(X), n_references, replace=False))
-    references = _unit(X[chosen]).astype(np.float16)
-    plain = Novelty(references, np.zeros(2), np.ones(2), 0.0)
-    signs = plain.signs(X_val, val_logits)
+    references = unit_length(X[chosen]).astype(np.float16)
+    apart = units[rows], units[chosen]
+    distances = neighbour_distances(select(X, rows), references.astype(np.float32), apart=apart)
+    signs = np.stack([distances, _energies(logits)], axis=1)
     centre, spread = signs.mean(axis=0), np.maximum(signs.std(axis=0), 1e-6)
-    threshold = float(np.quantile(np.sum((signs - centre) / spread, axis=1), KNOWN))
-    return Novelty(references, centre, spread, threshold)
+    scores = np.sort(np.sum((signs - centre) / spread, axis=1))
+    rank = min(len(scores), int(np.ceil(KNOWN * (len(scores) + 1))))
+    return Novelty(references, centre, spread, float(scores[rank - 1]))
 
 
-def _unit(X: FloatArray) -> FloatArray:
+def neighbour_distances(
+    X: FloatArray | Rows, references: FloatArray, *, apart: tuple[IntArray, IntArray] | None = None
+) -> FloatArray:
+    """`(N,)` float64, one minus the cosine to the 10th nearest reference; to the farthest of fewer.
+
+    Args:
+        X: `(N, D)` features.
+        references: `(M, D)` float32, of length 1.
+        apart: `(N,)` and `(M,)`; where the two are equal, the reference is passed over.
+    """
+    result = np.empty(len(X))
+    for start in range(0, len(X), _ROWS_AT_A_TIME):
+        rows = slice(start, start + _ROWS_AT_A_TIME)
+        similarity = unit_length(X[rows]) @ references.T
+        if apart is not None:
+            similarity[apart[0][rows, None] == apart[1]] = -np.inf
+        n_left = np.isfinite(similarity).sum(axis=1)
+        similarity.partition(max(0, similarity.shape[1] - NEIGHBOURS), axis=1)
+        nearest = np.sort(similarity[:, -NEIGHBOURS:], axis=1)[:, ::-1]
+        place = np.clip(n_left, 1, nearest.shape[1]) - 1
+        result[rows] = 1.0 - np.maximum(nearest[np.arange(len(nearest)), place], -1.0)
+    return result
+
+
+def unit_length(X: FloatArray) -> FloatArray:
+    """Rows scaled to length 1, float32."""
     return np.asarray(X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12), dtype=np.float32)
 
 
