@@ -22,6 +22,7 @@ from topwork.features.extraction import Features, extract_features
 from topwork.features.pipeline import BadImage
 from topwork.progress import Reporter
 from topwork.tops.cross_validation import FOLDS, out_of_sample_probabilities
+from topwork.tops.novelty import NEIGHBOURS, neighbour_distances, unit_length
 from topwork.types import FloatArray, IntArray
 
 IMBALANCE = 10
@@ -30,9 +31,10 @@ MOST_FOR_NEAR_COPIES = 200_000
 """Images beyond which comparing all with all takes minutes; exact copies are still found."""
 _FEWEST_FOR_LABELS = 50
 _SIZES_LOOKED_AT = 500
-_NEIGHBOURS = 10
-_FAR = 6.0
-"""Median absolute deviations above the median distance to the neighbours, from which on an image is strange."""
+_REFERENCES = 2_000
+_FAR = 4.0
+"""Median absolute deviations above the median distance to the neighbours, from which on an image is strange: of 600
+photographs of flowers 1 % lie beyond it (starter and MobileNetV2; `benchmarks/findings.py`)."""
 _FACTS = ("finding", "image", "label", "suggested", "score", "other_image", "detail")
 _TO_FILL_IN = ("exclude", "new_label")
 
@@ -234,7 +236,8 @@ def check_dataset(
         task.advance()
         doubts = _doubts(dataset, features, seed)
         task.advance()
-        strange, strangeness = _strange(features.values)
+        copies_of = np.unique(dataset.digests[indices], return_inverse=True)[1]
+        strange, strangeness = strange_rows(features.values, copies_of)
         task.advance()
     return DataCheck(
         n=len(dataset),
@@ -269,21 +272,25 @@ def _doubts(dataset: ImageDataset, features: Features, seed: int) -> LabelDoubts
     return LabelDoubts(features.indices[rows[found.indices]], known[found.suggested], found.probability)
 
 
-def _strange(features: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Rows whose 10th neighbour is far, compared with that of the others, and how far; the farthest first."""
-    from sklearn.neighbors import NearestNeighbors
+def strange_rows(features: FloatArray, units: IntArray, *, at_least: float = _FAR) -> tuple[IntArray, FloatArray]:
+    """Images whose neighbours are far, compared with those of the others: what `predict --unknown` measures too.
 
-    if len(features) <= _NEIGHBOURS:
+    Args:
+        features: `(N, D)`.
+        units: `(N,)`, equal for copies, which are no neighbours of each other: many copies of one placeholder are as
+            strange as one.
+        at_least: median absolute deviations above the median distance (one minus cosine) to the 10th neighbour.
+
+    Returns:
+        Rows, and how far they are in these deviations; the farthest first.
+    """
+    if len(features) <= NEIGHBOURS:
         return np.empty(0, np.int64), np.empty(0)
-    random = np.random.default_rng(0)
-    references = features[np.sort(random.permutation(len(features))[:2000])]
-    spread = references.std(axis=0)
-    scale = np.maximum(spread, 0.01 * np.median(spread) + 1e-6)  # a feature that is nearly constant says little
-    neighbours = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(references)), algorithm="brute")
-    distance = neighbours.fit(references / scale).kneighbors(features / scale)[0][:, -1]
+    chosen = np.sort(np.random.default_rng(0).permutation(len(features))[:_REFERENCES])
+    distance = neighbour_distances(features, unit_length(features[chosen]), apart=(units, units[chosen]))
     middle = float(np.median(distance))
     score = (distance - middle) / max(float(np.median(np.abs(distance - middle))), 0.05 * middle, 1e-9)
-    far = np.flatnonzero(score > _FAR)
+    far = np.flatnonzero(score > at_least)
     far = far[np.argsort(-score[far], kind="stable")]
     return far, score[far]
 
