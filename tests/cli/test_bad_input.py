@@ -405,7 +405,7 @@ def test_one_image_under_two_labels_is_named(topwork: Topwork, photos: Path) -> 
 
 
 def test_too_few_for_validation_is_said(topwork: Topwork, photos: Path) -> None:
-    assert "images for validation: when to stop" in topwork("train", photos).err
+    assert "images for validation: when to stop" in topwork("train", photos, "--top", "8", "--epochs", "2").err
 
 
 def test_a_csv_with_semicolons(topwork: Topwork, tmp_path: Path) -> None:

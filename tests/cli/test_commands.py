@@ -118,12 +118,15 @@ def test_flipped_views_are_counted_as_what_they_are(topwork: Topwork, photos: Pa
     assert flipped["n_extracted"] == flipped["n_flipped"] == flipped["n_train"] == plain["n_train"]
     n_train = plain["n_train"]
     said = topwork("train", photos, "--flip").out
-    assert f"and {n_train} others (each seen flipped too)" in said
+    assert f"then trained on all of them ({n_train} of them seen flipped too)" in said
     assert "Features of 0 views computed" in said
     assert f"{36 + n_train} were kept from before" in said
     folder = Path("runs/photos-3")
     assert json.loads((folder / "run.json").read_text())["n_flipped"] == n_train
-    assert f"Images: {n_train} for training (each seen flipped too)" in (folder / "README.md").read_text()
+    assert (
+        f"for training ({n_train} of them seen flipped too), 5-fold cross-validated"
+        in (folder / "README.md").read_text()
+    )
     assert {"plain", "flipped"} <= set(topwork("cache").out.split())
 
 

@@ -34,7 +34,7 @@ def test_a_run_and_its_classifier_alone_say_the_same(topwork: Topwork, photos: P
     lines = topwork("info", "run").out.splitlines()  # type: ignore[attr-defined]
     assert lines[0] == "Classes   3: ash, birch, cedar"
     assert lines[-1] == "Use       topwork predict run/classifier IMAGE"
-    assert [line for line in lines if line not in topwork("info", "given").out] == [lines[-4], lines[-1]]  # type: ignore[attr-defined]
+    assert [line for line in lines if line not in topwork("info", "given").out] == [lines[-5], lines[-1]]  # type: ignore[attr-defined]
 
 
 def test_a_damaged_and_a_missing_file_are_named(topwork: Topwork, classifier: Path) -> None:

@@ -43,6 +43,9 @@ NATS = 1.0
 """What the held-out examples may lose in sum for a stronger L2. The test log loss, the mean of 40 kinds of sets (60 to
 1,000 images of 2 to 20 classes, three networks), in parts of that at the smallest cross-validated loss: 0.5 nats 0.979,
 1 0.979, 2 0.992, 3 1.010; within one standard error of the difference 1.002, of the loss itself 1.068."""
+_FOLD_TOLERANCE = 10.0
+"""How many times wider `tol` is for the folds: 1,441 digits took 2.2 s instead of 8.4, with the same L2, a held-out log
+loss of 0.0361 both times, and a test log loss of 0.1195 instead of 0.1198."""
 _AFFORDABLE = 2e8
 """Numbers of N x D x K up to which folds are cross-validated."""
 
@@ -70,8 +73,8 @@ class LinearTop(DenseTop):
     Args:
         l2: the values to try; one value is taken as it is.
         max_iter: L-BFGS steps for each value.
-        tol: L-BFGS stops when no entry of the scaled gradient is larger than this part of the objective. The default
-            brings the objective within about 1e-4 of its minimum, relatively.
+        tol: L-BFGS stops when no entry of the scaled gradient is larger than this part of the objective; in the folds,
+            than ten times that. The default brings the objective within about 1e-4 of its minimum, relatively.
         class_weight: 'balanced' weighs classes by their rarity; a dict gives each label its weight.
         seed: of the folds, or of the examples held out, where these are not given.
 
@@ -130,7 +133,7 @@ class LinearTop(DenseTop):
             chosen = self._sweep(values, problem, judges, folds, weights, pool, on_row)
             solution = chosen.solution.mean(axis=1, keepdims=True)
             if self.n_folds_:
-                solution, _ = self._minimise(everything, chosen.l2, solution, chosen.loss, pool)
+                solution, _ = self._minimise(everything, chosen.l2, solution, chosen.loss, pool, self.tol)
         self.l2_ = chosen.l2
         ends = {values[0]: "strongest", values[-1]: "weakest"} if len(values) > 1 else {}
         self.end_ = ends.get(self.l2_)
@@ -157,7 +160,8 @@ class LinearTop(DenseTop):
         self.n_iter_ = 0
         for l2 in values:
             # the path bends little from one value to the next: going on straight halves the work
-            found, loss = self._minimise(problem, l2, solution + step, loss, pool)
+            tol = self.tol * (_FOLD_TOLERANCE if self.n_folds_ > 1 else 1.0)
+            found, loss = self._minimise(problem, l2, solution + step, loss, pool, tol)
             solution, step = found, (found - solution) * (len(self.history_) > 0)
             logits = _held_out_logits(problem.X, solution, judges, np.maximum(folds, 0))
             val_loss, val_accuracy = _judge(logits, y, weights[y])
@@ -176,7 +180,7 @@ class LinearTop(DenseTop):
         return everything.weighted(_shares(weights[everything.y][:, None] * kept))
 
     def _minimise(
-        self, problem: _Problem, l2: float, start: FloatArray, about: float, pool: Executor
+        self, problem: _Problem, l2: float, start: FloatArray, about: float, pool: Executor, tol: float
     ) -> tuple[FloatArray, float]:
         """The parameters and the mean objective at the minimum; `about` guesses that objective, rather above it."""
         from scipy.optimize import minimize
@@ -184,14 +188,14 @@ class LinearTop(DenseTop):
         scale = problem.scale(l2)
         parameters, steps = (start / scale).ravel(), self.max_iter
         while True:
-            tol = self.tol * min(1.0, about) * min(1.0, (_PARAMETERS * problem.n_fits / start.size) ** 0.5)
+            gtol = tol * min(1.0, about) * min(1.0, (_PARAMETERS * problem.n_fits / start.size) ** 0.5)
             found = minimize(
                 problem.loss_and_gradient,
                 parameters,
                 args=(l2, scale, pool),
                 jac=True,
                 method="L-BFGS-B",
-                options={"maxiter": steps, "gtol": tol, "ftol": 1e-12},
+                options={"maxiter": steps, "gtol": gtol, "ftol": 1e-12},
             )
             self.n_iter_ += int(found.nit)
             parameters, steps = found.x, steps - int(found.nit)
