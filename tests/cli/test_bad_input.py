@@ -48,7 +48,7 @@ def test_no_images_in_it(topwork: Topwork, tmp_path: Path) -> None:
 def test_images_without_class_folders(topwork: Topwork, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     make_photo((1, 2, 3), 0).save(tmp_path / "photos" / "a.png")
-    refused(topwork("train", "photos"), "holds 1 images but no sub-folder", "one sub-folder per class")
+    refused(topwork("train", "photos"), "holds 1 image but no class folders", "one sub-folder per class")
 
 
 def test_one_class_only(topwork: Topwork, tmp_path: Path) -> None:
@@ -391,8 +391,8 @@ def test_folders_that_may_not_be_meant_are_named(topwork: Topwork, photos: Path)
     (photos / "ash" / "2.png").rename(photos / "ash" / "old" / "2.png")
     answer = topwork("train", photos)
     assert answer.status == 0
-    assert "empty' holds no images; it is left out" in answer.err
-    assert "(old, young) all count as 'ash'" in answer.err
+    assert "empty' without images: left out" in answer.err
+    assert "all count as its class: 'ash' (old, young)." in answer.err
 
 
 def test_one_image_under_two_labels_is_named(topwork: Topwork, photos: Path) -> None:

@@ -51,7 +51,7 @@ def test_files_that_are_no_images_are_counted_not_passed_over_in_silence(photos:
     (photos / "loose.png").write_bytes(b"x")
     notes = " ".join(tw.ImageDataset.from_directory(photos).notes)
     assert "1 file without an image's suffix was left out (1 .txt)" in notes
-    assert "1 images lie outside the class folders" in notes
+    assert "outside the class folders, left out" in notes
 
 
 def test_csv_with_paths(tmp_path: Path) -> None:

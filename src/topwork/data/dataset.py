@@ -270,9 +270,8 @@ class ImageDataset:
             return self
         if val_as == "test" and set(np.unique(self.sides)) == {TRAIN, VALIDATION}:
             return replace(self, sides=np.where(self.sides == TRAIN, TRAIN, TEST))._with_notes(
-                "the data brings training and validation images and no test images. Its validation images test the "
-                "classifier; others for validation are taken from the training images. For the other reading: "
-                "`val_as=validation`."
+                "the data brings validation images and no test images: they are taken as test images, and validation "
+                "images are taken from the training images. `val_as=validation` keeps them for validation."
             )
         return self._with_notes(*_classes_without_validation(self.labels, self.class_names, self.sides))
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import glob
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from topwork.data.decoding import MAX_BYTES, begins_as_image
-from topwork.data.folders import image_files, passed_over_text
 from topwork.data.sources import EncodedImage, FileImages, ImageSource, JoinedImages
 from topwork.data.tables import SUFFIXES as TABLE_SUFFIXES
 from topwork.data.tables import read_images
+from topwork.data.walking import PassedOver, image_files
 from topwork.errors import DataError
 from topwork.files import printable
 from topwork.progress import Reporter
@@ -95,9 +94,9 @@ def folder_images(folder: str, reporter: Reporter | None = None) -> list[str]:
     Raises:
         DataError: there are none.
     """
-    passed_over: Counter[str] = Counter()
+    passed_over = PassedOver()
     found = sorted(image_files(Path(folder), passed_over), key=os.fsencode)
-    others = passed_over_text(passed_over)
+    others = " ".join(passed_over.texts())
     if not found:
         raise DataError(f"There are no images in {printable(folder)!r}. {others}".rstrip())
     if others and reporter is not None:
