@@ -360,7 +360,7 @@ def test_damaged_facts_of_the_store_are_made_again(topwork: Topwork, photos: Pat
         (("train", "digits", "--top", "big"), "Expected --top to be linear, or sizes"),
         (("train", "digits", "--top", "8", "--dropout", "1.5"), "dropout: 0 or more, below 1; got 1.5"),
         (("train", "digits", "--test", "2"), "test fraction in 0..0.9"),
-        (("train", "digits", "--label-column", "x"), "Column names are for a CSV or Parquet table"),
+        (("train", "digits", "--label-column", "x"), "--label-column x is for a CSV or Parquet table"),
         (("train", "digits", "--device", "gpu"), "JAX sees no accelerator"),
         (("train", "digits", "--weights", "imagenet"), "no ImageNet weights of starter"),
         (("cache", "--older-than", "3"), "go with --prune"),

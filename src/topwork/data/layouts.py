@@ -75,11 +75,16 @@ def find_layout(root: Path, ignored: Sequence[str], passed_over: PassedOver) -> 
     folders = [folder for folder in subfolders(root, passed_over) if _name(folder) not in ignored]
     splits = _splits(folders)
     if not splits and (inner := _only_one(root, folders, ignored)):
+        for folder in folders:
+            if folder != inner:
+                n_images(folder, passed_over)  # none, but perhaps hidden ones
         found = find_layout(inner, ignored, passed_over)
         return replace(found, names=found.names | {_name(inner)}, notes=(*notes, *found.notes))
+    if tables := _tables(root):
+        notes.append(f"{tables[0]!r} lies beside the folders and is not read; if it has the labels, give it instead.")
     if n := n_loose(root):
         notes.append(f"{counted(n, 'image')} in {_shown(root)}, outside the class folders, left out.")
-    found = _with_splits(splits, folders, ignored, passed_over) if splits else _without_splits(folders)
+    found = _with_splits(splits, folders, ignored, passed_over) if splits else _without_splits(folders, passed_over)
     return replace(found, names=found.names | set(ignored) & _names_in(root), notes=(*notes, *found.notes))
 
 
@@ -140,10 +145,12 @@ def _only_one(root: Path, folders: Sequence[Path], ignored: Sequence[str]) -> Pa
     return filled[0] if split_of(filled[0].name) is not None or _families(inner) else None
 
 
-def _without_splits(folders: Sequence[Path]) -> Layout:
+def _without_splits(folders: Sequence[Path], passed_over: PassedOver) -> Layout:
     names = frozenset(map(_name, folders))
     inner = {folder: _inner_splits(folder) for folder in folders}
     if folders and all(inner.values()):
+        for folder in folders:
+            subfolders(folder, passed_over)
         classes = tuple(
             ClassFolder(place, printable(folder.name), split)
             for folder, places in inner.items()
@@ -171,18 +178,18 @@ def _inner_splits(class_folder: Path) -> dict[Path, str]:
 def _with_splits(
     splits: dict[Path, str], folders: Sequence[Path], ignored: Sequence[str], passed_over: PassedOver
 ) -> Layout:
-    notes = [*_of_strangers([folder for folder in folders if folder not in splits])]
+    notes = [*_of_strangers([folder for folder in folders if folder not in splits], passed_over)]
     if any(folder.name.lower() not in SIDE_OF_NAME for folder, split in splits.items() if split):
         notes.append(f"these folders are taken as splits: {_readings(splits)}.")
     classes: list[ClassFolder] = []
     names = set(map(_name, folders))
     for folder, split in splits.items():
         place = _innermost(folder)
-        inside = subfolders(place, passed_over)
-        names |= set(map(_name, inside))
-        if not split or not inside:
-            notes += _of_unlabelled(folder)
+        if not split or not subfolders(place):
+            notes += _of_unlabelled(folder, passed_over)
             continue
+        inside = _subfolders_down_to(place, folder, passed_over)
+        names |= set(map(_name, inside))
         if n := n_loose(place):
             notes.append(f"{counted(n, 'image')} in {_shown(place)}, outside the class folders, left out.")
         classes += [ClassFolder(inner, printable(inner.name), split) for inner in inside if _name(inner) not in ignored]
@@ -196,7 +203,16 @@ def _innermost(folder: Path) -> Path:
     return _innermost(inside[0]) if is_packed else folder
 
 
-def _of_strangers(folders: Sequence[Path]) -> Iterator[str]:
+def _subfolders_down_to(place: Path, folder: Path, passed_over: PassedOver) -> list[Path]:
+    """The folders in `place`, which lies in `folder` or is it; hears of what other programs keep on the way."""
+    found = subfolders(place, passed_over)
+    while place != folder:
+        place = place.parent
+        subfolders(place, passed_over)
+    return found
+
+
+def _of_strangers(folders: Sequence[Path], passed_over: PassedOver) -> Iterator[str]:
     """What there is to say of folders beside the splits.
 
     Raises:
@@ -211,12 +227,15 @@ def _of_strangers(folders: Sequence[Path]) -> Iterator[str]:
         )
     if empty := [_name(folder) for folder in folders if folder not in filled]:
         yield f"{_shown(folders[0].parent)} holds the {listed(empty, what=_FOLDERS)} without images: passed over."
-    for folder in filled:
-        yield from _of_unlabelled(folder)
+    for folder in folders:
+        if folder in filled:
+            yield from _of_unlabelled(folder, passed_over)
+        else:
+            n_images(folder, passed_over)  # none, but perhaps hidden ones
 
 
-def _of_unlabelled(folder: Path) -> list[str]:
-    n = n_images(folder)
+def _of_unlabelled(folder: Path, passed_over: PassedOver) -> list[str]:
+    n = n_images(folder, passed_over)
     if n == 0:
         return [f"{_shown(folder)} holds no images: passed over."]
     return [
@@ -228,8 +247,8 @@ def _of_unlabelled(folder: Path) -> list[str]:
 def why_no_images(root: Path) -> str:
     """What is wrong with a folder in which no class folder has images."""
     n = n_images(root)
-    tables = sorted(entry.name for entry in root.iterdir() if entry.suffix.lower() in _TABLES)
-    hint = f" Or give a table that lies there: {printable(str(root / tables[0]))}." if tables else ""
+    tables = _tables(root)
+    hint = f" Or give a table that lies there: {tables[0]}." if tables else ""
     if n:
         return (
             f"{_shown(root)} holds {counted(n, 'image')} but no class folders with images. Put them in one sub-folder "
@@ -237,6 +256,11 @@ def why_no_images(root: Path) -> str:
         )
     suffixes = ", ".join(sorted(SUFFIXES))
     return f"There are no images in {_shown(root)}. Expected one sub-folder per class with {suffixes} files.{hint}"
+
+
+def _tables(folder: Path) -> list[str]:
+    """The tables that lie directly in a folder, as a person names them."""
+    return sorted(printable(str(entry)) for entry in folder.iterdir() if entry.suffix.lower() in _TABLES)
 
 
 def _readings(splits: dict[Path, str]) -> str:

@@ -69,8 +69,15 @@ def image_files(folder: Path, passed_over: PassedOver) -> Iterator[str]:
 
 
 def subfolders(folder: Path, passed_over: PassedOver | None = None) -> list[Path]:
-    """The folders in a folder, but for hidden ones, those of other programs, and links to it or above it."""
+    """The folders in a folder, but for hidden ones, those of other programs, and links to it or above it.
+
+    `passed_over` hears of images in the former, and of hidden ones beside them.
+    """
     found = []
+    if passed_over is not None:
+        for name in os.listdir(folder):
+            if name.startswith(".") and _has_suffix(name) and not (folder / name).is_dir():
+                passed_over.hidden[printable(name)] += 1
     for entry in _folders(folder):
         if _leads_above(entry, folder):
             continue
@@ -86,9 +93,9 @@ def links_above(folder: Path) -> list[str]:
     return sorted(printable(entry.name) for entry in _folders(folder) if _leads_above(entry, folder))
 
 
-def n_images(folder: Path) -> int:
+def n_images(folder: Path, passed_over: PassedOver | None = None) -> int:
     """How many images there are below a folder."""
-    return sum(1 for _ in image_files(folder, PassedOver()))
+    return sum(1 for _ in image_files(folder, passed_over or PassedOver()))
 
 
 def n_loose(folder: Path) -> int:
