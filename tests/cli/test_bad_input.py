@@ -48,7 +48,7 @@ def test_no_images_in_it(topwork: Topwork, tmp_path: Path) -> None:
 def test_images_without_class_folders(topwork: Topwork, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     make_photo((1, 2, 3), 0).save(tmp_path / "photos" / "a.png")
-    refused(topwork("train", "photos"), "holds 1 images but no sub-folder", "one sub-folder per class")
+    refused(topwork("train", "photos"), "holds 1 image but no class folders", "one sub-folder per class")
 
 
 def test_one_class_only(topwork: Topwork, tmp_path: Path) -> None:
@@ -360,7 +360,7 @@ def test_damaged_facts_of_the_store_are_made_again(topwork: Topwork, photos: Pat
         (("train", "digits", "--top", "big"), "Expected --top to be linear, or sizes"),
         (("train", "digits", "--top", "8", "--dropout", "1.5"), "dropout: 0 or more, below 1; got 1.5"),
         (("train", "digits", "--test", "2"), "test fraction in 0..0.9"),
-        (("train", "digits", "--label-column", "x"), "Column names are for a CSV or Parquet table"),
+        (("train", "digits", "--label-column", "x"), "--label-column x is for a CSV or Parquet table"),
         (("train", "digits", "--device", "gpu"), "JAX sees no accelerator"),
         (("train", "digits", "--weights", "imagenet"), "no ImageNet weights of starter"),
         (("cache", "--older-than", "3"), "go with --prune"),
@@ -391,8 +391,8 @@ def test_folders_that_may_not_be_meant_are_named(topwork: Topwork, photos: Path)
     (photos / "ash" / "2.png").rename(photos / "ash" / "old" / "2.png")
     answer = topwork("train", photos)
     assert answer.status == 0
-    assert "empty' holds no images; it is left out" in answer.err
-    assert "(old, young) all count as 'ash'" in answer.err
+    assert "empty' without images: left out" in answer.err
+    assert "all count as its class: 'ash' (old, young)." in answer.err
 
 
 def test_one_image_under_two_labels_is_named(topwork: Topwork, photos: Path) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from helpers import make_photo, make_photos
+from helpers import COLOURS, make_photo, make_photos
 
 Topwork = Callable[..., Any]
 
@@ -39,7 +39,7 @@ def test_val_beside_train_is_the_test(topwork: Topwork, train_and_val: Path) -> 
     found = sizes(answer)
     assert found["test"] == 18
     assert found["train"] + found["validation"] == 60
-    assert "Its validation images test the classifier" in answer.err
+    assert "they are taken as test images" in answer.err
     assert "--val-as validation" in answer.err
 
 
@@ -48,7 +48,7 @@ def test_val_as_validation_is_the_other_reading(topwork: Topwork, train_and_val:
     found = sizes(answer)
     assert found["validation"] == 18
     assert found["train"] + found["test"] == 60
-    assert "Its validation images" not in answer.err
+    assert "taken as test images" not in answer.err
 
 
 def test_train_val_and_test_mean_what_they_say(topwork: Topwork, train_and_val: Path) -> None:
@@ -211,3 +211,131 @@ def test_classes_that_the_classifier_does_not_know_can_be_left_out_of_a_table(to
     assert "--ignore-class elm --ignore-class fir" in answer.err
     answer = topwork("evaluate", "run", "labels.csv", "--ignore-class", "elm", "--ignore-class", "fir", "--json")
     assert json.loads(answer.out)["n"] == 3
+
+
+@pytest.mark.parametrize(
+    ("train_name", "test_name", "said"),
+    [
+        ("training_set", "test_set", True),
+        ("seg_train", "seg_test", True),
+        ("TrainImages", "testImages", True),
+        ("trainset", "testset", True),
+        ("train2017", "val2017", True),
+        ("Train", "Test", False),
+        ("Training", "Validation", False),
+    ],
+)
+def test_folders_called_like_splits_are_splits(
+    topwork: Topwork, tmp_path: Path, train_name: str, test_name: str, said: bool
+) -> None:
+    make_photos(tmp_path / "set" / train_name, n=12)
+    make_photos(tmp_path / "set" / test_name, n=4, seed=500)
+    answer = train(topwork, tmp_path / "set")
+    assert sizes(answer)["test"] == 12
+    assert (f"taken as splits: '{test_name}'" in answer.err or f"taken as splits: '{train_name}'" in answer.err) == said
+
+
+def test_splits_that_are_packed_twice_and_images_to_be_answered(topwork: Topwork, tmp_path: Path) -> None:
+    make_photos(tmp_path / "set" / "seg_train" / "seg_train", n=12)
+    make_photos(tmp_path / "set" / "seg_test" / "seg_test", n=4, seed=500)
+    (tmp_path / "set" / "seg_pred" / "seg_pred").mkdir(parents=True)
+    make_photo((9, 9, 200), 700).save(tmp_path / "set" / "seg_pred" / "seg_pred" / "0.png")
+    answer = train(topwork, tmp_path / "set")
+    assert sizes(answer)["test"] == 12
+    assert "'seg_train' (train)" in answer.err
+    assert "seg_pred' holds 1 image without class folders" in answer.err
+
+
+def test_one_folder_that_holds_the_splits(topwork: Topwork, tmp_path: Path) -> None:
+    make_photos(tmp_path / "set" / "birds" / "train", n=12)
+    make_photos(tmp_path / "set" / "birds" / "test", n=4, seed=500)
+    (tmp_path / "set" / "__MACOSX").mkdir()
+    assert sizes(train(topwork, tmp_path / "set"))["test"] == 12
+
+
+def test_splits_below_the_classes(topwork: Topwork, tmp_path: Path) -> None:
+    make_photos(tmp_path / "a", n=12)
+    make_photos(tmp_path / "b", n=4, seed=500)
+    for name in COLOURS:
+        (tmp_path / "set" / name).mkdir(parents=True)
+        (tmp_path / "a" / name).rename(tmp_path / "set" / name / "train")
+        (tmp_path / "b" / name).rename(tmp_path / "set" / name / "test")
+    answer = train(topwork, tmp_path / "set")
+    assert sizes(answer)["test"] == 12
+    assert "the folders below the classes are splits" in answer.err
+
+
+@pytest.mark.parametrize("names", [("freight_train", "passenger_train", "truck"), ("train", "car", "plane")])
+def test_classes_that_are_called_train_are_classes(topwork: Topwork, photos: Path, names: tuple[str, ...]) -> None:
+    for old, new in zip(COLOURS, names, strict=True):
+        (photos / old).rename(photos / new)
+    answer = train(topwork, photos)
+    assert sizes(answer)["test"] > 0
+    assert "split" not in answer.err
+
+
+def test_folders_that_may_be_splits_are_named(topwork: Topwork, photos: Path) -> None:
+    for old, new in zip(COLOURS, ("train1", "train2", "test"), strict=True):
+        (photos / old).rename(photos / new)
+    answer = train(topwork, photos)
+    assert "the folders 'test', 'train1', 'train2' may be meant as splits; they are taken as classes" in answer.err
+
+
+def test_two_folders_for_one_split_are_refused(topwork: Topwork, train_and_val: Path) -> None:
+    make_photos(train_and_val / "valid", n=3, seed=900)
+    answer = train(topwork, train_and_val)
+    assert answer.status == 1
+    assert "several folders for one split: 'val', 'valid'" in answer.err
+    assert sizes(train(topwork, train_and_val, "--ignore-class", "valid"))["test"] == 18
+
+
+def test_what_other_programs_leave_beside_images_is_passed_over(topwork: Topwork, photos: Path) -> None:
+    for place in ("__MACOSX/ash", "@eaDir/ash", "ash/@eaDir/0.png", "birch/.cache", "ash/old/__pycache__"):
+        (photos / place).mkdir(parents=True)
+        make_photo((9, 9, 9), 40).resize((24, 20)).save(photos / place / "SYNOFILE_THUMB_M.png")
+    make_photo((9, 9, 9), 41).save(photos / "ash" / "._0.png")
+    (photos / "ash" / "Thumbs.db").write_bytes(b"x")
+    (photos / ".git").mkdir()
+    answer = train(topwork, photos)
+    assert sum(sizes(answer).values()) == 36
+    assert "6 images that other programs keep in '._0.png', '.cache', '@eaDir', '__MACOSX', '__pycache__'" in answer.err
+    assert "1 file without an image's suffix was left out (1 .db)" in answer.err
+    answer = topwork("predict", "run", photos, "--format", "csv")
+    assert len(answer.out.splitlines()) == 37
+    assert "6 images that other programs keep" in answer.err or "._0" not in answer.out
+
+
+def test_no_image_beside_class_folders_is_left_out_without_a_word(topwork: Topwork, train_and_val: Path) -> None:
+    for place, n in (("", 1), ("train", 2), ("val", 3)):
+        for i in range(n):
+            make_photo((9, 9, 200), 700 + i).save(train_and_val / place / f"loose {i}.png")
+    (train_and_val / "extra").mkdir()
+    make_photo((9, 9, 200), 800).save(train_and_val / "extra" / "0.png")
+    answer = train(topwork, train_and_val)
+    assert f"1 image in '{train_and_val}', outside the class folders, left out" in answer.err
+    assert f"2 images in '{train_and_val}/train', outside the class folders, left out" in answer.err
+    assert f"3 images in '{train_and_val}/val', outside the class folders, left out" in answer.err
+    assert "extra' holds 1 image without class folders" in answer.err
+
+
+def test_links_inside_class_folders_are_said(topwork: Topwork, photos: Path, tmp_path: Path) -> None:
+    more = make_photos(tmp_path / "more", n=3, seed=800)
+    (photos / "ash" / "more").symlink_to(more / "ash", target_is_directory=True)
+    answer = train(topwork, photos)
+    assert "the link 'more' to other folders: not followed" in answer.err
+
+
+def test_a_table_that_lies_beside_the_images_is_named(topwork: Topwork, tmp_path: Path) -> None:
+    (tmp_path / "set" / "train").mkdir(parents=True)
+    make_photo((9, 9, 200), 700).save(tmp_path / "set" / "train" / "0.png")
+    (tmp_path / "set" / "labels.csv").write_text("path,label\ntrain/0.png,ash\n")
+    answer = train(topwork, "set")
+    assert "'set' holds 1 image but no class folders" in answer.err
+    assert "give a table that lies there: set/labels.csv" in answer.err
+
+
+def test_evaluating_on_the_test_folder_of_a_set(topwork: Topwork, train_and_val: Path) -> None:
+    train(topwork, train_and_val)
+    make_photos(train_and_val / "other" / "test", n=4, seed=3000)
+    answer = topwork("evaluate", "run", train_and_val / "other", "--json")
+    assert json.loads(answer.out)["n"] == 12

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
 
 import topwork as tw
 from helpers import COLOURS, make_photo, make_photos
@@ -51,7 +55,7 @@ def test_files_that_are_no_images_are_counted_not_passed_over_in_silence(photos:
     (photos / "loose.png").write_bytes(b"x")
     notes = " ".join(tw.ImageDataset.from_directory(photos).notes)
     assert "1 file without an image's suffix was left out (1 .txt)" in notes
-    assert "1 images lie outside the class folders" in notes
+    assert "outside the class folders, left out" in notes
 
 
 def test_csv_with_paths(tmp_path: Path) -> None:
@@ -66,6 +70,8 @@ def test_csv_with_paths(tmp_path: Path) -> None:
 
 def test_numbers_as_labels_are_sorted_by_value(tmp_path: Path) -> None:
     rows = [f"{i}.png,{i}" for i in range(12)]
+    for i in range(12):
+        (tmp_path / f"{i}.png").write_bytes(png(i))
     (tmp_path / "t.csv").write_text("\n".join(["file,class", *rows]))
     assert tw.ImageDataset.from_table(tmp_path / "t.csv").class_names == tuple(map(str, range(12)))
 
@@ -164,12 +170,41 @@ def test_a_table_that_is_none(tmp_path: Path) -> None:
 
 
 def test_rows_without_label_are_named(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.png").write_bytes(png(1))
     (tmp_path / "t.csv").write_text("path,label\na.png,x\nb.png,\nc.png,y\n")
     with pytest.raises(DataError, match="1 of 3 images has no label \\(the first is 'b.png'\\)"):
         tw.ImageDataset.from_table(tmp_path / "t.csv")
 
 
 def test_unknown_split_name(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes(png(1))
     (tmp_path / "t.csv").write_text("path,label,split\na.png,x,train\nb.png,y,holdout\n")
     with pytest.raises(DataError, match="Image 'b.png' is on an unknown split 'holdout'"):
         tw.ImageDataset.from_table(tmp_path / "t.csv")
+
+
+NAMES = ["train", "val", "test", "Train_Set", "ash", "Ash", "birch ", "@eaDir", ".cache", "images", "pred", "1", "01"]
+FILES = ["0.png", "1.jpg", "._0.png", "Thumbs.db", "notes.txt", "labels.json"]
+
+
+PLACES = st.tuples(st.lists(st.sampled_from(NAMES), max_size=4).map("/".join), st.sampled_from(FILES))
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.sets(PLACES, max_size=25))
+def test_every_image_below_a_folder_is_taken_or_counted(places: set[tuple[str, str]]) -> None:
+    """Whatever the folders are called: no traceback, and no image is left out without a word."""
+    with tempfile.TemporaryDirectory() as folder:
+        for place, name in places:
+            (Path(folder) / place).mkdir(parents=True, exist_ok=True)
+            (Path(folder) / place / name).write_bytes(b"x")
+        n_images = sum(name.endswith((".png", ".jpg")) for _, name in places)
+        try:
+            dataset = tw.ImageDataset.from_directory(folder)
+        except DataError as error:
+            event(str(error).replace(folder, "")[:25])
+            return
+        counted = [int(n) for note in dataset.notes for n in re.findall(r"(\d+) images? (?:in|that|without)", note)]
+        assert len(dataset) + sum(counted) == n_images

@@ -221,6 +221,8 @@ def test_damaged_tables_give_images_or_one_sentence(tmp_path: Path, name: str) -
 
 
 def test_metadata_of_a_table_that_is_nonsense_is_no_class_names(tmp_path: Path) -> None:
+    for name in "ab":
+        make_photo((9, 9, 9), 0).save(tmp_path / f"{name}.png")
     for text in ("[" * 100_000, '{"info": {"features": {"label": {"names": 5}}}}'):
         metadata = {"huggingface": text}
         table = pa.table({"path": ["a.png", "b.png"], "label": ["x", "y"]}).replace_schema_metadata(metadata)

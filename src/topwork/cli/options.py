@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from topwork.cli.words import with_flags
+from topwork.cli.words import FlagReporter
 from topwork.words import counted
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 _DATA_OPTIONS = (
-    *("image_column", "label_column", "split_column", "group_column"),
+    *("image_column", "label_column", "split_column", "group_column", "image_root"),
     *("ignore_classes", "min_images", "skip_unlabelled", "val_as", "group_by", "group_pattern", "exclude", "relabel"),
 )
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -34,6 +34,9 @@ def data_options(function: Function) -> Function:
         click.option("--label-column", metavar="NAME", help="Table column with labels."),
         click.option("--split-column", metavar="NAME", help="Table column with train, validation, test."),
         click.option("--group-column", metavar="NAME", help="Table column whose equal values stay on one side."),
+        click.option(
+            "--image-root", metavar="FOLDER", help="Where the paths of a table start.  [default: the table's folder]"
+        ),
         click.option(
             "--ignore-class",
             "ignore_classes",
@@ -171,7 +174,7 @@ def reporter_for(quiet: bool) -> Reporter:
     """Progress on standard error, or warnings alone."""
     from topwork.progress import QuietReporter, console_reporter
 
-    return QuietReporter() if quiet else console_reporter()
+    return FlagReporter(QuietReporter() if quiet else console_reporter())
 
 
 def load_dataset(source: str, options: dict[str, Any], reporter: Reporter, *, offline: bool = False) -> ImageDataset:
@@ -182,7 +185,7 @@ def load_dataset(source: str, options: dict[str, Any], reporter: Reporter, *, of
     dataset = ImageDataset.load(source, **columns, offline=offline)
     reporter.note(f"{counted(len(dataset), 'image')} of {len(dataset.class_names):,} classes in {dataset.origin}")
     for note in dataset.notes:
-        reporter.warning(with_flags(note))
+        reporter.warning(note)
     return _corrected(dataset, options["exclude"], options["relabel"], reporter)
 
 

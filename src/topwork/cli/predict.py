@@ -45,6 +45,12 @@ MANY = 100
 @click.option("--runners-up", type=click.IntRange(0), default=2, show_default=True, help="How many to show.")
 @click.option("--unknown", is_flag=True, help="Answer unknown for images unlike all that it was trained on.")
 @click.option("--image-column", metavar="NAME", help="Table column with paths or encoded images.")
+@click.option(
+    "--image-root",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where the paths of a table start.  [default: the table's folder]",
+)
 @device_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def predict(
@@ -56,6 +62,7 @@ def predict(
     runners_up: int,
     unknown: bool,
     image_column: str | None,
+    image_root: Path | None,
     device: str,
     quiet: bool,
 ) -> int:
@@ -68,8 +75,8 @@ def predict(
     from topwork.prediction.rows import Wording
 
     _require_fitting_options(out, kind, watch, images)
-    if watch and image_column:
-        raise click.UsageError("--image-column is for tables, and --watch for folders.")
+    if watch and (image_column or image_root):
+        raise click.UsageError("--image-column and --image-root are for tables, and --watch for folders.")
     classifier = load_classifier(run, device=device)  # type: ignore[arg-type]
     if unknown:
         classifier.require_novelty()
@@ -77,7 +84,7 @@ def predict(
     try:
         if watch:
             return _watch(classifier, images, kind or "text", out, wording, quiet)
-        return _answer(classifier, images, kind or "text", out, wording, image_column, quiet)
+        return _answer(classifier, images, kind or "text", out, wording, (image_column, image_root), quiet)
     except KeyboardInterrupt:
         kept = " The answers so far are kept: run the same command again, and it goes on there." if out else ""
         say(f"\nInterrupted.{kept}", err=True)
@@ -107,7 +114,7 @@ def _answer(
     kind: str,
     out: Path | None,
     wording: Wording,
-    image_column: str | None,
+    table: tuple[str | None, Path | None],
     quiet: bool,
 ) -> int:
     from topwork.files import printable
@@ -116,7 +123,8 @@ def _answer(
 
     source = find_images(
         images,
-        image_column=image_column,
+        image_column=table[0],
+        image_root=table[1],
         stdin=sys.stdin.buffer if STANDARD_INPUT in images else None,
         reporter=reporter_for(quiet),
     )

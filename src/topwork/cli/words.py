@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
+from topwork.progress import Reporter, Row, Task
 from topwork.words import visible
 
 _RENAMED = {"ignore-classes": "ignore-class"}
@@ -29,6 +32,27 @@ def _flag(parameter: re.Match[str]) -> str:
     name = parameter[1].replace("_", "-")
     flag = f"--{_RENAMED.get(name, name)}"
     return flag if parameter[2] == "True" else f"{flag} {shlex.quote(parameter[2])}"
+
+
+class FlagReporter(Reporter):
+    """Tells another reporter what the library says, in flags."""
+
+    def __init__(self, inner: Reporter) -> None:
+        self._inner = inner
+
+    @contextlib.contextmanager
+    def task(self, title: str, total: int, unit: str, *, done: int = 0) -> Iterator[Task]:
+        with self._inner.task(title, total, unit, done=done) as task:
+            yield task
+
+    def row(self, row: Row) -> None:
+        self._inner.row(row)
+
+    def note(self, text: str) -> None:
+        self._inner.note(with_flags(text))
+
+    def warning(self, text: str) -> None:
+        self._inner.warning(with_flags(text))
 
 
 def say_json(value: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from topwork.data import folders, named, tables
+from topwork.data import folders, named, shards, tables
 from topwork.data.corrections import UNCORRECTED, Corrections, find_by_name
 from topwork.data.decoding import Payload, as_image_array, digest_of
 from topwork.data.labels import doubtful_names, label_array, normal_form, require_single_labels
@@ -52,6 +52,7 @@ class ImageDataset:
         notes: what was passed over when the dataset was made, one sentence each.
         is_split: whether every image has the side it is to have.
         corrections: which images were left out on request, and which were given another label.
+        options: the arguments of `load` with which `origin` was read, but for defaults.
     """
 
     source: ImageSource
@@ -64,6 +65,7 @@ class ImageDataset:
     notes: tuple[str, ...] = ()
     is_split: bool = False
     corrections: Corrections = UNCORRECTED
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_directory(
@@ -96,7 +98,9 @@ class ImageDataset:
         """
         grouping = folders.Grouping(group_by, group_pattern)
         table = folders.read_folder(Path(path), ignore_classes, grouping)
-        return cls._from_labels(table, str(path), Wanted(min_images=min_images, val_as=val_as))
+        wanted = Wanted(ignore_classes, min_images, val_as=val_as)
+        options = {**asdict(wanted), "group_by": group_by, "group_pattern": group_pattern}
+        return cls._from_labels(table, str(path), wanted, options)
 
     @classmethod
     def from_table(
@@ -107,6 +111,7 @@ class ImageDataset:
         label_column: str | None = None,
         split_column: str | None = None,
         group_column: str | None = None,
+        image_root: str | Path | None = None,
         ignore_classes: Sequence[str] = (),
         min_images: int = 0,
         skip_unlabelled: bool = False,
@@ -115,16 +120,19 @@ class ImageDataset:
         """A CSV or Parquet table, one image a row: a path, or in Parquet also the encoded bytes.
 
         Columns left unnamed are found by their usual names (`image`, `path`, `file_name`, …; `label`, `class`, …;
-        `split`). Paths are relative to the table's folder. Class names come from the labels themselves, or from
-        the schema's metadata (Hugging Face's ClassLabel, or a `classes` entry with a name a line).
+        `split`). Class names come from the labels themselves, or from the schema's metadata (Hugging Face's ClassLabel,
+        or a `classes` entry with a name a line). Paths may have backslashes, `~` or `file://`. Where most lead nowhere,
+        the images of those names below the folder are taken, if each is the only one of its name.
 
         Args:
-            path: the table.
+            path: the table; or a folder of tables, or a pattern such as `data/*.parquet`. Of several, the names tell
+                the splits (`train-00000-of-00002.parquet`) where no column does.
             image_column: the column with paths or encoded images.
             label_column: the column with labels. Labels are taken in Unicode's form C, without blanks at their ends;
                 whole numbers lose their fraction ('1.0' is '1').
             split_column: the column that says train, validation or test.
             group_column: the column whose equal values stay in one split.
+            image_root: the folder that paths start from; None is the folder of the table.
             ignore_classes: as in `from_directory`, as for min_images and val_as.
             min_images: classes with fewer images are left out.
             skip_unlabelled: whether images without a label are left out, and counted: those whose label is missing,
@@ -134,9 +142,12 @@ class ImageDataset:
         Raises:
             DataError: no such table, a column that isn't there, a row without label, or several labels for one image.
         """
-        columns = tables.Columns(image=image_column, label=label_column, split=split_column, group=group_column)
-        table = tables.read_table(Path(path), columns)
-        return cls._from_labels(table, str(path), Wanted(ignore_classes, min_images, skip_unlabelled, val_as))
+        columns = tables.Columns(image_column, label_column, split_column, group_column)
+        wanted = Wanted(ignore_classes, min_images, skip_unlabelled, val_as)
+        found = shards.find_tables(str(path)) or [Path(path)]
+        table = shards.read_tables(found, columns, None if image_root is None else Path(image_root))
+        options = {**asdict(wanted), **columns.arguments(), "image_root": image_root and str(image_root)}
+        return cls._from_labels(table, str(path), wanted, options)
 
     @classmethod
     def from_arrays(
@@ -192,6 +203,7 @@ class ImageDataset:
         label_column: str | None = None,
         split_column: str | None = None,
         group_column: str | None = None,
+        image_root: str | Path | None = None,
         ignore_classes: Sequence[str] = (),
         min_images: int = 0,
         skip_unlabelled: bool = False,
@@ -200,7 +212,7 @@ class ImageDataset:
         group_pattern: str | None = None,
         offline: bool = False,
     ) -> ImageDataset:
-        """The images that `source` names: a folder, a CSV or Parquet table, or a named set.
+        """The images that `source` names: a folder, a CSV or Parquet table, several of these, or a named set.
 
         The arguments are those of `from_table` and `from_directory`.
 
@@ -209,26 +221,43 @@ class ImageDataset:
         """
         if not str(source):
             raise DataError("Expected a folder, a table or a named set; got an empty name. An unset variable, perhaps?")
-        path = Path(source)
-        columns = (image_column, label_column, split_column, group_column)
-        is_table, is_folder = path.suffix.lower() in tables.SUFFIXES, path.is_dir()
-        if any(columns) and not is_table:
-            raise OptionError(f"Column names are for a CSV or Parquet table; {str(source)!r} isn't one.")
-        if (group_by or group_pattern) and not is_folder:
-            raise OptionError(f"group_by and group_pattern are for a folder of images; {str(source)!r} isn't one.")
-        if skip_unlabelled and not is_table:
-            raise OptionError(f"skip_unlabelled is for a CSV or Parquet table; {str(source)!r} isn't one.")
-        wanted = Wanted(ignore_classes, min_images, skip_unlabelled, val_as)
+        is_table = shards.find_tables(str(source)) is not None
+        is_folder = Path(source).is_dir() and not is_table
+        columns = tables.Columns(image_column, label_column, split_column, group_column)
+        for_tables = {**columns.arguments(), "image_root": image_root, "skip_unlabelled": skip_unlabelled}
+        if not is_table:
+            _require_none(for_tables, source, "a CSV or Parquet table")
+        if not is_folder:
+            _require_none({"group_by": group_by, "group_pattern": group_pattern}, source, "a folder of images")
         if is_table:
-            return cls._from_labels(tables.read_table(path, tables.Columns(*columns)), str(source), wanted)
+            return cls.from_table(
+                source,
+                image_column=image_column,
+                label_column=label_column,
+                split_column=split_column,
+                group_column=group_column,
+                image_root=image_root,
+                ignore_classes=ignore_classes,
+                min_images=min_images,
+                skip_unlabelled=skip_unlabelled,
+                val_as=val_as,
+            )
         if is_folder or str(source) not in named.NAMES:
-            grouping = folders.Grouping(group_by, group_pattern)
-            table = folders.read_folder(path, ignore_classes, grouping)
-            return cls._from_labels(table, str(source), replace(wanted, ignore_classes=()))
-        return cls._from_labels(named.read_named(str(source), offline=offline), str(source), wanted)
+            return cls.from_directory(
+                source,
+                ignore_classes=ignore_classes,
+                min_images=min_images,
+                val_as=val_as,
+                group_by=group_by,
+                group_pattern=group_pattern,
+            )
+        wanted = Wanted(ignore_classes, min_images, val_as=val_as)
+        return cls._from_labels(named.read_named(str(source), offline=offline), str(source), wanted, asdict(wanted))
 
     @classmethod
-    def _from_labels(cls, table: LabelTable, origin: str, wanted: Wanted) -> ImageDataset:
+    def _from_labels(
+        cls, table: LabelTable, origin: str, wanted: Wanted, options: Mapping[str, Any] | None = None
+    ) -> ImageDataset:
         numbered = table.numbered_labels()
         dataset = cls(
             source=table.source,
@@ -239,10 +268,12 @@ class ImageDataset:
             groups=table.groups,
             origin=printable(origin),
             notes=(*table.notes, *numbered.notes),
+            options={name: value for name, value in (options or {}).items() if value},
         )
         dataset = dataset._labelled(numbered.unlabelled, skip=wanted.skip_unlabelled)
         ignored = [normal_form(name) for name in wanted.ignore_classes]
-        require_known_classes(ignored, dataset.class_names)
+        if not table.are_folders:  # those were left out with their folders
+            require_known_classes(ignored, dataset.class_names)
         dataset = dataset._without_classes(ignored, wanted.min_images)
         counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
         if not table.are_folders:
@@ -270,9 +301,8 @@ class ImageDataset:
             return self
         if val_as == "test" and set(np.unique(self.sides)) == {TRAIN, VALIDATION}:
             return replace(self, sides=np.where(self.sides == TRAIN, TRAIN, TEST))._with_notes(
-                "the data brings training and validation images and no test images. Its validation images test the "
-                "classifier; others for validation are taken from the training images. For the other reading: "
-                "`val_as=validation`."
+                "the data brings validation images and no test images: they are taken as test images, and validation "
+                "images are taken from the training images. `val_as=validation` keeps them for validation."
             )
         return self._with_notes(*_classes_without_validation(self.labels, self.class_names, self.sides))
 
@@ -498,6 +528,13 @@ class ImageDataset:
     def test(self) -> ImageDataset:
         """The images that are used once, at the end."""
         return self.side(TEST)
+
+
+def _require_none(options: Mapping[str, Any], source: str | Path, kind: str) -> None:
+    """Raise an `OptionError` for an option that is for sources of another kind."""
+    for name, value in options.items():
+        if value:
+            raise OptionError(f"`{name}={value}` is for {kind}; {printable(str(source))!r} isn't one.")
 
 
 def _classes_without_validation(labels: IntArray, class_names: tuple[str, ...], sides: StrArray) -> list[str]:

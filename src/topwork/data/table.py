@@ -19,8 +19,8 @@ from topwork.words import counted
 
 SIDE_OF_NAME = {
     **dict.fromkeys(("train", "training"), TRAIN),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
-    **dict.fromkeys(("test", "testing"), TEST),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "eval"), VALIDATION),
+    **dict.fromkeys(("test", "testing", "evaluation"), TEST),
 }
 """How data sets write the three sides, in lower case."""
 UNLABELLED = -1

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from topwork.data.labels import label_texts
+from topwork.data.paths import Located, locate
 from topwork.data.sources import FileImages, ImageSource, ParquetImages
 from topwork.data.table import LabelTable
 from topwork.errors import DataError, did_you_mean
 from topwork.files import open_regular, printable
 from topwork.memory import available_memory, fits, gigabytes
+from topwork.progress import Reporter
 from topwork.types import StrArray
 from topwork.words import counted
 
@@ -36,7 +38,7 @@ IMAGE_COLUMNS = (
     "bytes",
 )
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "target", "category", "species")
-SPLIT_COLUMNS = ("split", "fold", "subset")
+SPLIT_COLUMN = "split"
 NAME_COLUMNS = ("name", "id", "file_name", "filename")
 
 
@@ -57,12 +59,22 @@ class Columns:
     split: str | None = None
     group: str | None = None
 
+    def arguments(self) -> dict[str, str | None]:
+        """As `ImageDataset.from_table` calls them."""
+        return {f"{name}_column": column for name, column in asdict(self).items()}
 
-def read_table(path: Path, columns: Columns) -> LabelTable:
+
+def read_table(path: Path, columns: Columns, image_root: Path | None = None) -> LabelTable:
     """The images that a table lists, with their labels.
 
+    Args:
+        path: a `.csv`, `.tsv` or `.parquet` file.
+        columns: which of its columns are meant.
+        image_root: the folder that its paths start from; None is the table's own.
+
     Raises:
-        DataError: no such table, not readable as one, a column that isn't there, or a row without a label.
+        DataError: no such table, not readable as one, a column that isn't there, a row without an image, or more than
+            half of the images are not where the table says.
     """
     shown = printable(str(path))
     table, schema = _read(path)
@@ -70,30 +82,59 @@ def read_table(path: Path, columns: Columns) -> LabelTable:
     image = _find(columns.image, IMAGE_COLUMNS, all_names, "image", shown)
     label = _find(columns.label, LABEL_COLUMNS, all_names, "label", shown)
     split = columns.split and _find(columns.split, (), all_names, "split", shown)
-    split = split or next((name for name in SPLIT_COLUMNS[:1] if name in all_names), None)
+    split = split or next((name for name in all_names if name.strip().lower() == SPLIT_COLUMN), None)
     group = columns.group and _find(columns.group, (), all_names, "group", shown)
+    labels = _labels(table, schema, label, shown)
+    class_names = _class_names(schema, label) if _holds_numbers(schema.field(label).type) else None
+    notes: list[str] = []
+    if _holds_images(schema.field(image).type):
+        source: ImageSource = _encoded(path, table, image)
+    else:
+        found = _located(path, table, image, image_root, None if class_names else label_texts(labels))
+        if 2 * found.missing > len(found.paths):
+            raise DataError(found.problem)
+        notes = [text for text in (found.searched, found.problem) if text]
+        source = FileImages(found.paths, str(image_root or path.parent))
     return LabelTable(
-        source=_source(path, table, schema, image),
-        labels=_labels(table, schema, label, shown),
-        class_names=_class_names(schema, label) if _holds_numbers(schema.field(label).type) else None,
+        source=source,
+        labels=labels,
+        class_names=class_names,
+        notes=tuple(notes),
         sides=_strings(_whole_column(table, split, "split", shown)) if split else None,
         groups=_strings(_whole_column(table, group, "group", shown)) if group else None,
     )
 
 
-def read_images(path: Path, image_column: str | None = None) -> ImageSource:
+def read_images(
+    path: Path,
+    image_column: str | None = None,
+    image_root: Path | None = None,
+    reporter: Reporter | None = None,
+) -> ImageSource:
     """The images that a table lists; labels are not asked for.
 
     Args:
         path: a `.csv`, `.tsv` or `.parquet` file.
         image_column: the column with paths or encoded bytes; None finds it by its usual names.
+        image_root: the folder that its paths start from; None is the table's own.
+        reporter: hears of images that are not where the table says.
 
     Raises:
-        DataError: no such table, not readable as one, a column that isn't there, or a row without an image.
+        DataError: no such table, not readable as one, a column that isn't there, a row without an image, or none of the
+            images is where the table says.
     """
     wanted = {image_column} if image_column else {*IMAGE_COLUMNS}
     table, schema = _read(path, frozenset({*wanted, *NAME_COLUMNS}))
-    return _source(path, table, schema, _find(image_column, IMAGE_COLUMNS, schema.names, "image", printable(str(path))))
+    image = _find(image_column, IMAGE_COLUMNS, schema.names, "image", printable(str(path)))
+    if _holds_images(schema.field(image).type):
+        return _encoded(path, table, image)
+    found = _located(path, table, image, image_root, None)
+    if found.paths and found.missing == len(found.paths):
+        raise DataError(found.problem)
+    for text in (found.searched, found.problem):
+        if text and reporter is not None:
+            reporter.warning(text)
+    return FileImages(found.paths, str(image_root or path.parent))
 
 
 def _read(path: Path, wanted: frozenset[str] | None = None) -> tuple[pa.Table, pa.Schema]:
@@ -121,7 +162,7 @@ def _read_columns(path: Path, wanted: frozenset[str] | None) -> tuple[pa.Table, 
             _require_sane(metadata, printable(str(path)))
             plain = [field.name for field in schema if not _holds_images(field.type)]
             if wanted is not None:
-                plain = [name for name in plain if name in wanted or name.lower() in wanted]
+                plain = [name for name in plain if name in wanted or name.strip().lower() in wanted]
             return pyarrow.parquet.ParquetFile(file).read(columns=plain), schema
     except (pa.ArrowException, OSError, ValueError) as error:
         is_parquet = path.suffix.lower() == ".parquet"
@@ -262,10 +303,12 @@ def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
     return None
 
 
-def _source(path: Path, table: pa.Table, schema: pa.Schema, image: str) -> ImageSource:
-    if _holds_images(schema.field(image).type):
-        name = next((name for name in NAME_COLUMNS if name in table.column_names and name != image), None)
-        names = tuple(map(str, table.column(name).to_pylist())) if name else None
-        return ParquetImages(path, image, table.num_rows, names)
-    paths = _whole_column(table, image, "image", printable(str(path)))
-    return FileImages(tuple(os.path.join(path.parent, str(file)) for file in paths), str(path.parent))
+def _encoded(path: Path, table: pa.Table, image: str) -> ParquetImages:
+    name = next((name for name in NAME_COLUMNS if name in table.column_names and name != image), None)
+    names = tuple(map(str, table.column(name).to_pylist())) if name else None
+    return ParquetImages(path, image, table.num_rows, names)
+
+
+def _located(path: Path, table: pa.Table, image: str, root: Path | None, labels: StrArray | None) -> Located:
+    texts = [str(text) for text in _whole_column(table, image, "image", printable(str(path)))]
+    return locate(texts, root or path.parent, printable(str(path)), None if labels is None else labels.tolist())

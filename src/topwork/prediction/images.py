@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import glob
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from topwork.data.decoding import MAX_BYTES, begins_as_image
-from topwork.data.folders import image_files, passed_over_text
+from topwork.data.shards import tables_in
 from topwork.data.sources import EncodedImage, FileImages, ImageSource, JoinedImages
 from topwork.data.tables import SUFFIXES as TABLE_SUFFIXES
 from topwork.data.tables import read_images
+from topwork.data.walking import PassedOver, image_files
 from topwork.errors import DataError
 from topwork.files import printable
 from topwork.progress import Reporter
@@ -27,19 +28,21 @@ def find_images(
     words: Iterable[str],
     *,
     image_column: str | None = None,
+    image_root: Path | None = None,
     stdin: BinaryIO | None = None,
     reporter: Reporter | None = None,
 ) -> ImageSource:
     """The images that `words` name, in that order, as one source. Only their names are held; none is opened.
 
-    A word is an image file (one that isn't there counts as an image that can't be read); a folder, with all below it;
-    a table (`.csv`, `.tsv`, `.parquet`) with paths or encoded images; a pattern such as `new/**/*.jpg`, which stands
-    for what it matches, unless a file is called so; or `-`: what `stdin` holds, paths one a line or separated by NUL,
-    or one encoded image.
+    A word is an image file (one that isn't there counts as an image that can't be read); a folder, with all images
+    below it, or else all tables; a table (`.csv`, `.tsv`, `.parquet`) with paths or encoded images; a pattern such as
+    `new/**/*.jpg`, which stands for what it matches, unless a file is called so; or `-`: what `stdin` holds, paths one
+    a line or separated by NUL, or one encoded image.
 
     Args:
         words: as they were typed.
         image_column: the column of tables that holds the images; None finds it by its usual names.
+        image_root: the folder that the paths in tables start from; None is the table's own.
         stdin: standard input, where `-` is among the words.
         reporter: hears what was passed over.
 
@@ -49,7 +52,7 @@ def find_images(
     """
     parts: list[ImageSource] = []
     paths: list[str] = []
-    for found in _each(words, image_column, stdin, reporter):
+    for found in _each(words, _Tables(image_column, image_root, reporter), stdin):
         if isinstance(found, str):
             paths.append(found)
             continue
@@ -62,29 +65,38 @@ def find_images(
     return parts[0] if len(parts) == 1 else JoinedImages(tuple(parts))
 
 
-def _each(
-    words: Iterable[str], image_column: str | None, stdin: BinaryIO | None, reporter: Reporter | None
-) -> Iterator[str | ImageSource]:
+@dataclass(frozen=True)
+class _Tables:
+    """How tables are read."""
+
+    image_column: str | None
+    image_root: Path | None
+    reporter: Reporter | None
+
+    def read(self, path: Path) -> ImageSource:
+        return read_images(path, self.image_column, self.image_root, self.reporter)
+
+
+def _each(words: Iterable[str], tables: _Tables, stdin: BinaryIO | None) -> Iterator[str | ImageSource]:
     """A path for each image file, a source for each table or image of another kind."""
     is_read = False
     for word in words:
         if word != STANDARD_INPUT:
-            yield from _named(word, image_column, _matches(word), reporter)
+            yield from _named(word, tables, _matches(word))
             continue
         if is_read:
             raise DataError("Standard input ('-') can be read once only. Name it once.")
         is_read = True
-        yield from _from_stdin(stdin, image_column, reporter)
+        yield from _from_stdin(stdin, tables)
 
 
-def _named(
-    word: str, image_column: str | None, matches: list[str] | None, reporter: Reporter | None
-) -> Iterator[str | ImageSource]:
+def _named(word: str, tables: _Tables, matches: list[str] | None) -> Iterator[str | ImageSource]:
     for path in [word] if matches is None else matches:
         if os.path.isdir(path):
-            yield from folder_images(path, reporter)
+            inside = tables_in(Path(path))
+            yield from map(tables.read, inside) if inside else folder_images(path, tables.reporter)
         elif os.path.splitext(path)[1].lower() in TABLE_SUFFIXES:
-            yield read_images(Path(path), image_column)
+            yield tables.read(Path(path))
         else:
             yield path
 
@@ -95,9 +107,9 @@ def folder_images(folder: str, reporter: Reporter | None = None) -> list[str]:
     Raises:
         DataError: there are none.
     """
-    passed_over: Counter[str] = Counter()
+    passed_over = PassedOver()
     found = sorted(image_files(Path(folder), passed_over), key=os.fsencode)
-    others = passed_over_text(passed_over)
+    others = " ".join(passed_over.texts())
     if not found:
         raise DataError(f"There are no images in {printable(folder)!r}. {others}".rstrip())
     if others and reporter is not None:
@@ -118,9 +130,7 @@ def _matches(word: str) -> list[str] | None:
     return found
 
 
-def _from_stdin(
-    stdin: BinaryIO | None, image_column: str | None, reporter: Reporter | None
-) -> Iterator[str | ImageSource]:
+def _from_stdin(stdin: BinaryIO | None, tables: _Tables) -> Iterator[str | ImageSource]:
     content = stdin.read(MAX_BYTES + 1) if stdin is not None else b""
     if len(content) > MAX_BYTES:
         raise DataError(f"Standard input holds more than {MAX_BYTES:,} bytes. Give the paths in several calls.")
@@ -133,7 +143,7 @@ def _from_stdin(
             "Standard input is empty. Expected paths, one a line or separated by NUL (find … -print0), or one image."
         )
     for word in words:
-        yield from _named(word, image_column, None, reporter)
+        yield from _named(word, tables, None)
 
 
 def paths_in(content: bytes) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ GATE_IMAGES = 32
 """How many of the run's test images go through the gate."""
 INT8_TEST_IMAGES = 2_000
 """How many of them tell what int8 costs, at most."""
+_TEXT_OPTIONS = ("image_column", "label_column", "split_column", "image_root")
 
 
 def export_run(
@@ -82,19 +84,32 @@ def _dataset_of(path: Path) -> ImageDataset:
     """The images that a run was trained and tested on, where they were."""
     record = next((found for folder in (path, path.resolve().parent) if (found := read_json(folder / "run.json"))), {})
     data = record.get("data")
-    origin = data.get("origin") if isinstance(data, dict) else None
+    data = data if isinstance(data, dict) else {}
+    origin = data.get("origin")
     if not origin or not isinstance(origin, str):
         raise DataError(
             f"{printable(str(path))!r} doesn't say which images it was tested on, and an export is delivered only "
             "after real images went through it. Name some with --data, such as --data photos/."
         )
     try:
-        return ImageDataset.load(origin)
+        return ImageDataset.load(origin, **_options(data))
     except TopworkError as error:
         raise DataError(
             f"The run's images are looked for in {origin!r}, where they were: {error} "
-            "If they are elsewhere now, or in a table with columns of other names, say so with --data."
+            "If they are elsewhere now, say so with --data."
         ) from error
+
+
+def _options(data: dict[str, Any]) -> dict[str, Any]:
+    """How the run's images were found, as far as the record can be trusted."""
+    given = data.get("options")
+    if not isinstance(given, dict):
+        return {}
+    found = {name: given[name] for name in _TEXT_OPTIONS if isinstance(given.get(name), str)}
+    ignored = given.get("ignore_classes")
+    if isinstance(ignored, list) and all(isinstance(name, str) for name in ignored):
+        found["ignore_classes"] = ignored
+    return found | ({"skip_unlabelled": True} if given.get("skip_unlabelled") is True else {})
 
 
 def _find(dataset: ImageDataset, recorded: RecordedImages | None, side: str, n: int) -> tuple[list[Payload], list[str]]:

@@ -220,6 +220,7 @@ def _run_record(classifier: ImageClassifier, training: Training, facts: RunFacts
             "images": len(dataset),
             "sides": {str(side): int(n) for side, n in zip(sides, counts, strict=True)},
             "notes": list(dataset.notes),
+            "options": dict(dataset.options),
             "groups_in_several_splits": len(dataset.torn_groups),
             "excluded": list(dataset.corrections.excluded),
             "relabelled": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -198,7 +199,10 @@ def _write_run(dataset: ImageDataset, out: str | Path | None, results: Any, repo
 
 def _folder_names(dataset: ImageDataset, out: str | Path | None) -> Iterator[Path]:
     """What the run folder is to be called; each where those before it are taken."""
-    stem = Path(out) if out is not None else Path("runs") / (Path(dataset.origin).resolve().stem or "images")
+    source = Path(dataset.origin)
+    while glob.has_magic(source.name) and not source.exists():
+        source = source.parent  # tables named by a pattern are called as the folder around them
+    stem = Path(out) if out is not None else Path("runs") / (source.resolve().stem or "images")
     if out is not None:
         yield stem
     yield from (stem.with_name(f"{stem.name}-{number}") for number in count(1))

@@ -1,0 +1,133 @@
+"""Which files below a folder are images, and what is passed over."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from topwork.data.decoding import SUFFIXES
+from topwork.files import printable
+from topwork.words import counted, listed
+
+_OTHERS_FOLDERS = frozenset(
+    {
+        *("__macosx", "__pycache__", "@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot"),
+        *("$recycle.bin", "system volume information", "lost+found"),
+    }
+)
+"""Folders that operating systems, storage devices and Python make, in small letters; @eaDir holds thumbnails."""
+
+
+@dataclass
+class PassedOver:
+    """What was not taken for an image.
+
+    Attributes:
+        others: files without an image's suffix, by suffix.
+        hidden: images in hidden files and folders, and in folders that other programs make, by their names.
+        links: links to folders, which are not followed.
+    """
+
+    others: Counter[str] = field(default_factory=Counter)
+    hidden: Counter[str] = field(default_factory=Counter)
+    links: list[str] = field(default_factory=list)
+
+    def texts(self) -> list[str]:
+        """What was passed over, a sentence for each kind."""
+        texts = []
+        if n := sum(self.hidden.values()):
+            found = sorted(name for name, n in self.hidden.items() if n)
+            names = ", ".join(map(repr, found[:5])) + (", …" if len(found) > 5 else "")
+            texts.append(f"{counted(n, 'image')} that other programs keep in {names} {_were(n)} left out.")
+        if self.links:
+            texts.append(f"the {listed(self.links, what=('link', 'links'))} to other folders: not followed.")
+        if n := sum(self.others.values()):
+            kinds = ", ".join(f"{n:,} {suffix}" for suffix, n in self.others.most_common(5))
+            texts.append(f"{counted(n, 'file')} without an image's suffix {_were(n)} left out ({kinds}).")
+        return texts
+
+
+def image_files(folder: Path, passed_over: PassedOver) -> Iterator[str]:
+    """Every file with an image's suffix below `folder`, but for hidden ones and those of other programs."""
+    for place, folders, files in os.walk(folder):
+        for name in folders:
+            if _is_others(name):
+                passed_over.hidden[printable(name)] += _n_with_suffix(Path(place, name))
+            elif os.path.islink(os.path.join(place, name)):
+                passed_over.links.append(printable(name))
+        folders[:] = sorted(name for name in folders if not _is_others(name))
+        for name in files:
+            if name.startswith("."):
+                passed_over.hidden[printable(name)] += _has_suffix(name)
+            elif _has_suffix(name):
+                yield os.path.join(place, name)
+            else:
+                passed_over.others[printable(os.path.splitext(name)[1].lower()) or "none"] += 1
+
+
+def subfolders(folder: Path, passed_over: PassedOver | None = None) -> list[Path]:
+    """The folders in a folder, but for hidden ones, those of other programs, and links to it or above it.
+
+    `passed_over` hears of images in the former, and of hidden ones beside them.
+    """
+    found = []
+    if passed_over is not None:
+        for name in os.listdir(folder):
+            if name.startswith(".") and _has_suffix(name) and not (folder / name).is_dir():
+                passed_over.hidden[printable(name)] += 1
+    for entry in _folders(folder):
+        if _leads_above(entry, folder):
+            continue
+        if not _is_others(entry.name):
+            found.append(entry)
+        elif passed_over is not None:
+            passed_over.hidden[printable(entry.name)] += _n_with_suffix(entry)
+    return sorted(found, key=lambda entry: os.fsencode(entry.name))
+
+
+def links_above(folder: Path) -> list[str]:
+    """The links in a folder that lead to it or above it."""
+    return sorted(printable(entry.name) for entry in _folders(folder) if _leads_above(entry, folder))
+
+
+def n_images(folder: Path, passed_over: PassedOver | None = None) -> int:
+    """How many images there are below a folder."""
+    return sum(1 for _ in image_files(folder, passed_over or PassedOver()))
+
+
+def n_loose(folder: Path) -> int:
+    """How many images lie directly in a folder."""
+    return sum(_has_suffix(name) and not name.startswith(".") for name in os.listdir(folder))
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether there are images below a folder."""
+    return any(True for _ in image_files(folder, PassedOver()))
+
+
+def _folders(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:  # which tells folders from a million files without asking for each
+        return [folder / entry.name for entry in entries if entry.is_dir()]
+
+
+def _leads_above(entry: Path, folder: Path) -> bool:
+    return entry.is_symlink() and folder.resolve().is_relative_to(entry.resolve())
+
+
+def _n_with_suffix(folder: Path) -> int:
+    return sum(_has_suffix(name) for _, _, files in os.walk(folder) for name in files)
+
+
+def _has_suffix(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _is_others(folder_name: str) -> bool:
+    return folder_name.startswith(".") or folder_name.lower() in _OTHERS_FOLDERS
+
+
+def _were(n: int) -> str:
+    return "was" if n == 1 else "were"
