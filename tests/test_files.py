@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from topwork.errors import SpecialFileError, StorageError
-from topwork.files import atomic_file, atomic_folder, new_folder, open_regular, read_regular, staging_folder
+from topwork.files import atomic_file, atomic_folder, new_folder, open_regular, printable, read_regular, staging_folder
 
 CLAIM = """
 import sys
@@ -112,6 +112,11 @@ def test_only_regular_files_of_a_sane_size_are_read(tmp_path: Path) -> None:
     with pytest.raises(SpecialFileError, match="grew"):
         read_regular("/proc/self/status", at_most=1 << 20)
     assert read_regular(tmp_path / "file", at_most=5) == b"12345"
+
+
+def test_any_text_can_be_shown() -> None:
+    assert printable("Eiche \udcff \ud800") == "Eiche \\udcff \\ud800"
+    assert printable("Eiche \udcff") == "Eiche \\xff"
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -296,7 +296,10 @@ def folder_bytes(path: Path) -> int:
 
 def printable(text: str) -> str:
     """`text` with bytes of a file name that aren't UTF-8 written as `\\xff`, so that it can be shown and stored."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
+    try:
+        return os.fsencode(text).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a character that is no byte of a file name
+        return text.encode("utf-8", "backslashreplace").decode()
 
 
 def sync_folder(folder: Path) -> None:
