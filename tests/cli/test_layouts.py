@@ -51,6 +51,17 @@ def test_val_as_validation_is_the_other_reading(topwork: Topwork, train_and_val:
     assert "taken as test images" not in answer.err
 
 
+def test_a_split_column_with_train_and_val_is_read_the_same_way(topwork: Topwork, train_and_val: Path) -> None:
+    files = sorted(path.relative_to(train_and_val) for path in train_and_val.rglob("*.*"))
+    rows = [f"{path},{path.parts[1]},{path.parts[0].title()}" for path in files]
+    (train_and_val / "t.csv").write_text("\n".join(["path,label,Split", *rows]))
+    answer = train(topwork, train_and_val / "t.csv")
+    assert sizes(answer)["test"] == 18
+    assert "--val-as validation" in answer.err
+    Path("run").rename("first")
+    assert sizes(train(topwork, train_and_val / "t.csv", "--val-as", "validation"))["validation"] == 18
+
+
 def test_train_val_and_test_mean_what_they_say(topwork: Topwork, train_and_val: Path) -> None:
     make_photos(train_and_val / "test", n=5, seed=900)
     assert sizes(train(topwork, train_and_val)) == {"train": 60, "validation": 18, "test": 15}

@@ -60,6 +60,8 @@ def test_tables_of_one_data_set(topwork: Topwork, shards: Path, source: str) -> 
     assert tw.load_classifier("run").class_names == tuple(KINDS)
     answer = topwork("predict", "run", shards, "--format", "csv")
     assert len(answer.out.splitlines()) == 76
+    if source == ".":  # where the run is too, with tables of its own
+        assert "75 images of 3 classes" in topwork("check", ".", "--size", "32").err
 
 
 def test_splits_by_the_names_of_folders(topwork: Topwork, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from topwork.errors import DataError
 from topwork.files import printable
 from topwork.words import listed
 
+_RUN = "run.json"
 _NUMBERED = re.compile(r"(.*)-(\d{5})-of-(\d{5})")
 """How Hugging Face numbers the shards of a table."""
 
@@ -51,6 +52,9 @@ def tables_in(folder: Path) -> list[Path]:
         return []
     found: list[Path] = []
     for place, folders, files in os.walk(folder):
+        if _RUN in files:  # a training wrote it, with tables of its own
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(place, name) for name in files if _is_table(name) and not name.startswith(".")]
     return sorted(found, key=os.fsencode)
