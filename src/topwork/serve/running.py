@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
 import signal
 import socket
 import threading
@@ -127,6 +126,10 @@ def _within_open_files(connections: Connections) -> Connections:
     """As many connections as the process may have open files for: a newcomer then takes the place of another one, and
     is not dropped by the kernel without a word.
     """
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return connections
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most == resource.RLIM_INFINITY:
         return connections
