@@ -74,7 +74,7 @@ def test_what_is_not_there_is_said() -> None:
         find_images(["-"], stdin=io.BytesIO(b"\n\n"))
     with pytest.raises(DataError, match="once only"):
         find_images(["-", "-"], stdin=io.BytesIO(b"4.png"))
-    with pytest.raises(DataError, match="'where': name the right one with --image-column"):
+    with pytest.raises(DataError, match="'where': name the right one with `image_column=NAME`"):
         find_images(["list.csv"])
     with pytest.raises(DataError, match="There is no file 'none.parquet'"):
         find_images(["none.parquet"])

@@ -231,7 +231,7 @@ def _find(named: str | None, usual: tuple[str, ...], there: list[str], what: str
             return lowered[name]
     raise DataError(
         f"{shown!r} has no column that looks like the {what} ({', '.join(usual)}). "
-        f"Its columns are {', '.join(map(repr, there))}: name the right one with --{what}-column."
+        f"Its columns are {', '.join(map(repr, there))}: name the right one with `{what}_column=NAME`."
     )
 
 
