@@ -8,10 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,6 +18,12 @@ from PIL import Image
 SECONDS = 300.0
 """A command that takes longer counts as hanging."""
 TRAIN = ("--size", "32", "--no-check", "--quiet")
+_LIMITED = """
+import resource, runpy, sys
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+runpy.run_module("topwork", run_name="__main__", alter_sys=True)
+"""
 COLOURS = {"ash": (200, 60, 60), "birch": (60, 200, 60), "cedar": (60, 60, 200)}
 
 
@@ -39,21 +44,21 @@ class Bench:
         temporary.mkdir(parents=True, exist_ok=True)
         return {**os.environ, "TOPWORK_CACHE": str(self.cache), "TMPDIR": str(temporary)}
 
-    def start(self, *arguments: object, before: Callable[[], Any] | None = None) -> subprocess.Popen[str]:
-        """Begin `topwork ARGUMENTS`."""
+    def start(self, *arguments: object, largest_file: int | None = None) -> subprocess.Popen[str]:
+        """Begin `topwork ARGUMENTS`; it can write no file of more than `largest_file` bytes."""
+        program = ["-m", "topwork"] if largest_file is None else ["-c", _LIMITED, str(largest_file)]
         return subprocess.Popen(
-            [sys.executable, "-m", "topwork", *map(str, arguments)],
+            [sys.executable, *program, *map(str, arguments)],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=before,
         )
 
-    def run(self, *arguments: object, before: Callable[[], Any] | None = None) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: object, largest_file: int | None = None) -> subprocess.CompletedProcess[str]:
         """Run `topwork ARGUMENTS` to its end."""
-        return finish(self.start(*arguments, before=before))
+        return finish(self.start(*arguments, largest_file=largest_file))
 
     def leftovers(self) -> list[str]:
         """What work in progress left behind, in every folder."""

@@ -68,8 +68,8 @@ class Shelf:
     def _shards_of(self, places: IntArray) -> list[_Shard]:
         """The shards that these places lie in."""
         ends = np.cumsum([len(shard.digests) for shard in self._shards])
-        numbers = np.unique(np.searchsorted(ends, places[places >= 0], side="right"))
-        return [self._shards[number] for number in numbers]
+        used = np.bincount(np.searchsorted(ends, places[places >= 0], side="right"), minlength=len(ends))
+        return [shard for shard, n in zip(self._shards, used, strict=True) if n]
 
     def _is_whole(self, shard: _Shard) -> bool:
         """Whether a shard's bytes are those that were written, and its features numbers."""
