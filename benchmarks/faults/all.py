@@ -43,18 +43,18 @@ def try_parallel(folder: Path, long: bool) -> Iterator[tuple[str, Result, bool]]
 
 
 def try_kills(folder: Path, long: bool) -> Iterator[tuple[str, Result, bool]]:
-    found = kills.main(folder, 200 if long else 30)
+    found = kills.main(folder, 200 if long else 20)
     bad = ("other results", "failed", "processes left", "left behind")
     yield "SIGKILL at random moments", found, not any(found[key] for key in bad)
 
 
 def try_flips(folder: Path, long: bool) -> Iterator[tuple[str, Result, bool]]:
-    found = flips.main(folder, 300 if long else 60)
+    found = flips.main(folder, 300 if long else 40)
     yield "one byte flipped in a kept file", found, not (found["other number"] or found["no sentence"])
 
 
 def try_full(folder: Path, long: bool) -> Iterator[tuple[str, Result, bool]]:
-    found = full.main(folder, 60 if long else 20)
+    found = full.main(folder, 60 if long else 12)
     yield "writing fails", found, not (found["no sentence"] or found["other results"] or found["left behind"])
 
 
