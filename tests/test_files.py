@@ -126,3 +126,19 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with staging_folder(tmp_path) as folder:
         assert folder.is_dir()
     assert not folder.exists()
+
+
+MAKE_MANY = """
+import sys
+from pathlib import Path
+from topwork.files import atomic_file
+for _ in range(60):
+    with atomic_file(Path(sys.argv[1]) / sys.argv[2]) as file:
+        file.write(b"whole")
+"""
+
+
+def test_folders_for_work_in_progress_are_not_swept_while_they_are_being_locked(tmp_path: Path) -> None:
+    children = [in_child(MAKE_MANY, str(tmp_path), str(i)) for i in range(6)]
+    assert [child.wait(60) for child in children] == [0] * 6
+    assert sorted(path.name for path in tmp_path.iterdir()) == [str(i) for i in range(6)]

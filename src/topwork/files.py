@@ -117,11 +117,11 @@ def _locked_folder(parent: Path) -> tuple[Path, FileLock]:
     while True:
         folder = Path(tempfile.mkdtemp(dir=parent, prefix=_STAGING[0], suffix=_STAGING[1]))
         lock = FileLock(folder / "lock", thread_local=False)
-        with contextlib.suppress(Timeout):
+        with contextlib.suppress(Timeout, FileNotFoundError, FileExistsError):  # another process sweeps it away
             lock.acquire(blocking=False)
             if (folder / "lock").exists():
                 return folder, lock
-            lock.release()  # another process swept it away before it was locked
+            lock.release()
 
 
 def _sweep(parent: Path) -> None:
