@@ -69,8 +69,10 @@ def kept_folder(path: Path, make: Callable[[Path], None]) -> Path:
         return path
     with storage_errors(path), one_at_a_time(path):
         if not _is_sealed(path):
-            if path.exists():
+            if (path / _SEAL).exists():
                 set_aside(path)
+            elif path.exists():  # an older Topwork kept it without checksums
+                shutil.rmtree(path)
             with atomic_folder(path, replace=False) as staging:
                 make(staging)
                 sums = {file.name: checksum_of_file(file) for file in sorted(staging.iterdir())}
