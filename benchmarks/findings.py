@@ -20,7 +20,8 @@ from feature_sets import FeatureSet, add_folders, feature_set, feature_sets
 from topwork.checks.check import strange_rows
 from topwork.checks.labels import find_label_doubts
 from topwork.data.splits import deal_folds, draw_units
-from topwork.tops.cross_validation import FOLDS, out_of_sample_probabilities
+from topwork.tops.cross_validation import out_of_sample_probabilities
+from topwork.tops.linear import FOLDS
 from topwork.tops.novelty import fit_novelty
 
 SIDE = 256

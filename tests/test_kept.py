@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from topwork.kept import kept_folder, read_kept, write_kept
+from topwork.kept import kept_folder, read_kept, set_aside, write_kept
 
 
 @pytest.fixture
@@ -37,6 +37,13 @@ def test_a_folder_from_before_checksums_is_made_anew_and_not_called_damaged(
     assert (kept_folder(tmp_path / "kept", make) / "graph").read_bytes() == b"whole"
     assert heard.records == []
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_of_several_that_set_a_file_aside_one_says_so(tmp_path: Path, heard: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_bytes(b"damaged")
+    for _ in range(3):
+        set_aside(tmp_path / "file")
+    assert len(heard.records) == 1
 
 
 @pytest.mark.parametrize("place", [0, 40, 64, 99])

@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,16 +89,10 @@ def trained(folder: Path) -> Path:
     return folder / "run"
 
 
-@contextmanager
-def scratch() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        yield Path(folder)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all unless named")
-    parser.add_argument("--long", action="store_true", help="as often as docs/promises.md says: about an hour")
+    parser.add_argument("--long", action="store_true", help="as often as the figures in brackets in docs/promises.md")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all counts")
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.parts if name not in PARTS]:
@@ -107,9 +100,9 @@ def main() -> int:
     results: dict[str, Result] = {}
     all_hold = True
     for name in arguments.parts or PARTS:
-        with scratch() as folder:
+        with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
-            for title, found, holds in PARTS[name](folder, arguments.long):
+            for title, found, holds in PARTS[name](Path(folder), arguments.long):
                 counts = ", ".join(f"{key} {value}" for key, value in found.items() if value not in ([], ""))
                 print(f"{'holds' if holds else 'FALLS SHORT'}: {title}: {counts}", flush=True)
                 results[title] = {**found, "holds": holds}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -64,6 +68,17 @@ class Bench:
         """What work in progress left behind, in every folder."""
         found = [path for pattern in (".topwork-*", ".*.lock", ".*.part") for path in self.folder.rglob(pattern)]
         return sorted(str(path.relative_to(self.folder)) for path in found)
+
+
+def run_part(main: Callable[[Path, int], dict[str, Any]], description: str, n: int, *, on_a_run: bool = False) -> None:
+    """The command line of one part: tried `--n` times, in a folder of its own or on a run; its counts are printed."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    if on_a_run:
+        parser.add_argument("run", type=Path)
+    parser.add_argument("--n", type=int, default=n)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        print(json.dumps(main(given.run if on_a_run else Path(scratch), given.n), indent=2))
 
 
 def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:

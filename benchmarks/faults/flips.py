@@ -7,15 +7,12 @@ Expected: no other number, no traceback.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from commands import TRAIN, Bench, copy, draw_photos, is_sentence
+from commands import TRAIN, Bench, copy, draw_photos, is_sentence, run_part
 
 KINDS = {
     "features": "cache/features/*/*.npy",
@@ -87,8 +84,4 @@ def _outcome(is_done: bool, is_same: bool, has_sentence: bool) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=300)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        print(json.dumps(main(Path(scratch), arguments.n), indent=2))
+    run_part(main, __doc__, 300)

@@ -8,15 +8,12 @@ ends well or with a sentence, and without the limit gives the result of a run th
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from commands import TRAIN, Bench, contents, draw_photos, is_sentence
+from commands import TRAIN, Bench, contents, draw_photos, is_sentence, run_part
 from kills import RESULTS
 
 
@@ -59,8 +56,4 @@ def main(folder: Path, n: int, seed: int = 0) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=60)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        print(json.dumps(main(Path(scratch), arguments.n), indent=2))
+    run_part(main, __doc__, 60)

@@ -7,17 +7,14 @@ Expected: every result equal byte for byte to that of a run that nobody killed; 
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from commands import TRAIN, Bench, children_left, contents, draw_photos, finish, kill
+from commands import TRAIN, Bench, children_left, contents, draw_photos, finish, kill, run_part
 
 RESULTS = ("top.safetensors", "backbone.safetensors", "novelty.safetensors", "predictions.parquet", "history.csv")
 """Files of a run that hold no times."""
@@ -107,8 +104,4 @@ def _serve_once(bench: Bench, command: tuple[object, ...]) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=200)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        print(json.dumps(main(Path(scratch), arguments.n), indent=2))
+    run_part(main, __doc__, 200)

@@ -7,7 +7,6 @@ Expected: no other exceptions, no other answers in silence. 2,000 changes of eac
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import resource
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from commands import run_part
 
 import topwork as tw
 from topwork.classifier.manifest import MANIFEST, NOVELTY, TOP
@@ -81,8 +81,4 @@ def mutated(whole: bytes, random: np.random.Generator) -> bytes:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--n", type=int, default=2000)
-    arguments = parser.parse_args()
-    print(json.dumps(main(arguments.run, arguments.n), indent=2))
+    run_part(main, __doc__, 2000, on_a_run=True)

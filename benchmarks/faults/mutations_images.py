@@ -8,11 +8,8 @@ minutes.
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import resource
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,15 +17,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
+from commands import run_part
+from mutations_classifier import mutated
 from PIL import Image
 
 import topwork as tw
 from topwork.data.decoding import quiet_pillow, read_image
 from topwork.data.sources import ArrayImages
 from topwork.errors import BadImageError, TopworkError
-
-sys.path.insert(0, str(Path(__file__).parent))
-from mutations_classifier import mutated
 
 KINDS: dict[str, dict[str, Any]] = {
     "JPEG": {},
@@ -114,8 +110,4 @@ def read_all(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--n", type=int, default=2000)
-    arguments = parser.parse_args()
-    print(json.dumps(main(arguments.run, arguments.n), indent=2))
+    run_part(main, __doc__, 2000, on_a_run=True)

@@ -235,17 +235,17 @@ def read_tensors(path: Path) -> dict[str, Any]:
 
     Raises:
         SavedFileError: it can't be read as safetensors, or holds something else than numbers.
-        OSError: it can't be read.
     """
     import numpy as np
     import safetensors
     from safetensors.numpy import load_file
 
-    open_regular(path).close()
     shown = repr(printable(str(path)))
     try:
+        open_regular(path).close()
         tensors = load_file(path)
-    except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:  # some dtypes NumPy doesn't have
+    # there are dtypes that NumPy doesn't have
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise SavedFileError(f"{shown} can't be read as safetensors: {error}. Get the file again.") from error
     for name, values in tensors.items():
         if not np.isfinite(values).all():

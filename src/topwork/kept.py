@@ -6,7 +6,6 @@ copying 5: it costs a tenth of reading features, where the others would cost abo
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import mmap
 import os
@@ -90,8 +89,7 @@ def read_kept(path: Path) -> NDArray[np.uint8] | None:
     found = bytes(content[:_HEAD]).rstrip(b"\0").decode("ascii", "replace")
     if found == checksum(content[_HEAD:].data):
         return content[_HEAD:]
-    with contextlib.suppress(OSError):  # set aside by another process, or on a disk that can't be written
-        set_aside(path)
+    set_aside(path)
     return None
 
 
@@ -109,12 +107,14 @@ def write_kept(path: Path, content: bytes | memoryview) -> None:
 def set_aside(path: Path) -> None:
     """Move a damaged file or folder out of the way, and say so once.
 
-    Raises:
-        OSError: it can't be moved.
+    It stays where the disk can't be written; whoever makes it anew finds that out.
     """
     aside = path.with_name(f"{path.name}.damaged")
     shutil.rmtree(aside, ignore_errors=True)
-    os.replace(path, aside)
+    try:
+        os.replace(path, aside)
+    except OSError:  # another process did so, and has said it; or no permission
+        return
     _LOG.warning(
         "%r is damaged: its checksum is wrong. It was set aside as %r and is made anew. "
         "If this comes again, check the disk.",

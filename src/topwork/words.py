@@ -20,10 +20,16 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def first(texts: Sequence[str], *, most: int = 5, between: str = ", ") -> str:
+    """`a, b and 3 more`; after semicolons, `a; b; and 3 more`."""
+    more = len(texts) - most
+    end = f"{' ' if between == ', ' else between}and {more:,} more" if more > 0 else ""
+    return between.join(texts[:most]) + end
+
+
 def listed(names: Sequence[str], *, what: tuple[str, str] = ("class", "classes"), most: int = 5) -> str:
     """`class 'a'`, or `classes 'a', 'b', … and 3 more`."""
-    shown = ", ".join(map(repr, names[:most])) + (f" and {len(names) - most:,} more" if len(names) > most else "")
-    return f"{what[len(names) > 1]} {shown}"
+    return f"{what[len(names) > 1]} {first(list(map(repr, names)), most=most)}"
 
 
 def without(class_names: Sequence[str]) -> str:

@@ -239,7 +239,8 @@ def test_leaks_through_a_third_copy_are_counted_and_the_pair_shown_is_one(starte
 @pytest.mark.parametrize("seed", range(3))
 def test_small_clean_sets_raise_few_doubts(seed: int) -> None:
     """100 examples of two overlapping classes in 256 dimensions: nothing is wrong with their labels."""
-    from topwork.tops.cross_validation import FOLDS, out_of_sample_probabilities
+    from topwork.tops.cross_validation import out_of_sample_probabilities
+    from topwork.tops.linear import FOLDS
 
     random = np.random.default_rng(seed)
     labels = np.arange(100) % 2

@@ -51,7 +51,7 @@ def _child(job: Job) -> None:
     silence_telemetry()
     import keras
 
-    from topwork.backbones.network import assign_tensors, build_base, build_network, read_tensors
+    from topwork.backbones.network import assign_tensors, build_base, build_network, tensors_of
 
     draw_weights_in_numpy(job.seed)
     keras.config.set_image_data_format("channels_first" if job.spec.channels_first else "channels_last")
@@ -60,7 +60,7 @@ def _child(job: Job) -> None:
     if job.weights and not from_keras_file:
         assign_tensors(base, Path(job.weights))
     if job.tensors_out:
-        write_tensors(Path(job.tensors_out), read_tensors(base))
+        write_tensors(Path(job.tensors_out), tensors_of(base))
     if job.graph_out:
         import numpy as np
 

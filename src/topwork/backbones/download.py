@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from topwork.errors import DownloadError, WeightsError
-from topwork.files import one_at_a_time, storage_errors
+from topwork.files import one_at_a_time, open_regular, sha256_of_file, storage_errors
 from topwork.progress import Reporter, Task
 
 ATTEMPTS = 4
@@ -52,9 +52,9 @@ def fetch(url: str, path: Path, checksum: str, reporter: Reporter) -> None:
 
 def checksum_like(path: Path, like: str) -> str:
     """The checksum of a file's bytes in hex, of the same kind as `like`: SHA-256 if that has 64 digits, else MD5."""
-    with path.open("rb") as file:
-        if len(like) == 64:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+    if len(like) == 64:
+        return sha256_of_file(path)
+    with open_regular(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 

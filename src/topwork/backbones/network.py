@@ -15,7 +15,7 @@ import numpy as np
 from topwork.backbones.preprocessing import PREPROCESSING
 from topwork.backbones.starter import build_starter
 from topwork.errors import SavedFileError, WeightsError
-from topwork.files import read_tensors as load_tensors
+from topwork.files import read_tensors
 from topwork.types import ImageArray, Pooling
 
 _REFUSE_CHANNELS_FIRST = ("DenseNet", "NASNet")
@@ -105,7 +105,7 @@ def build_network(spec: NetworkSpec, base: Any) -> Any:
     return keras.Model(pixels, layers.Activation("linear", dtype="float32")(x))
 
 
-def read_tensors(base: Any) -> dict[str, np.ndarray]:
+def tensors_of(base: Any) -> dict[str, np.ndarray]:
     """The weights of `base`, float32, named by their place and their Keras path.
 
     The place is what counts when they are read: Keras numbers unnamed layers by what was built before.
@@ -131,7 +131,7 @@ def assign_tensors(base: Any, path: Path) -> None:
         WeightsError: the file is damaged, or holds another network's weights.
     """
     try:
-        tensors = load_tensors(path)
+        tensors = read_tensors(path)
     except SavedFileError as error:
         raise WeightsError(str(error)) from error
     names = sorted(tensors)

@@ -21,8 +21,9 @@ from topwork.errors import DataError
 from topwork.features.extraction import Features, extract_features
 from topwork.features.pipeline import BadImage
 from topwork.progress import Reporter
-from topwork.tops.cross_validation import FOLDS, out_of_sample_probabilities
-from topwork.tops.novelty import NEIGHBOURS, neighbour_distances, unit_length
+from topwork.tops.cross_validation import out_of_sample_probabilities
+from topwork.tops.linear import FOLDS
+from topwork.tops.novelty import NEIGHBOURS, REFERENCES, neighbour_distances, unit_length
 from topwork.types import FloatArray, IntArray
 
 IMBALANCE = 10
@@ -31,7 +32,6 @@ MOST_FOR_NEAR_COPIES = 200_000
 """Images beyond which comparing all with all takes minutes; exact copies are still found."""
 _FEWEST_FOR_LABELS = 50
 _SIZES_LOOKED_AT = 500
-_REFERENCES = 2_000
 _FAR = 5.0
 """Median absolute deviations above the median distance to the neighbours, from which on an image is strange. Of 600
 photographs of flowers one lies beyond it with the starter and none with MobileNetV2; 1 % lie beyond 3.9."""
@@ -286,7 +286,7 @@ def strange_rows(features: FloatArray, units: IntArray, *, at_least: float = _FA
     """
     if len(features) <= NEIGHBOURS:
         return np.empty(0, np.int64), np.empty(0)
-    chosen = np.sort(np.random.default_rng(0).permutation(len(features))[:_REFERENCES])
+    chosen = np.sort(np.random.default_rng(0).permutation(len(features))[:REFERENCES])
     distance = neighbour_distances(features, unit_length(features[chosen]), apart=(units, units[chosen]))
     middle = float(np.median(distance))
     score = (distance - middle) / max(float(np.median(np.abs(distance - middle))), 0.05 * middle, 1e-9)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from topwork.cli.words import say, say_json
+from topwork.words import first
 
 if TYPE_CHECKING:
     from topwork.classifier.information import ClassifierInformation
@@ -64,8 +65,7 @@ def _as_text(found: ClassifierInformation) -> str:
 
 
 def _classes(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return f"{len(names):,}: {', '.join(names[:SHOWN])}{more}"
+    return f"{len(names):,}: {first(names, most=SHOWN)}"
 
 
 def _top(facts: dict[str, Any]) -> str:

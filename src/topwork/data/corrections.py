@@ -20,13 +20,12 @@ from topwork.data.sources import FileImages, ImageSource
 from topwork.errors import DataError
 from topwork.files import printable, read_regular
 from topwork.types import IntArray
-from topwork.words import counted
+from topwork.words import counted, first
 
 _LARGEST = 256 << 20
 """Bytes of a table or list: two million findings."""
 _NOT_MARKED = frozenset({"", "no", "n", "0", "false"})
 """What a spreadsheet writes for a box that isn't ticked, beside nothing at all."""
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -109,22 +108,17 @@ def find_by_name(source: ImageSource, rows: IntArray, names: Iterable[str], orig
     missing = [name for name in wanted if name not in places]
     if missing:
         raise DataError(
-            f"{counted(len(missing), 'name')} without an image in {origin!r}: {_listed(missing)}. "
+            f"{counted(len(missing), 'name')} without an image in {origin!r}: {first(list(map(repr, missing)))}. "
             f"Expected names as Topwork writes them, such as {every[0]!r}."
         )
     times = Counter(every)
     several = [name for name in wanted if times[name] > 1]
     if several:
         raise DataError(
-            f"{counted(len(several), 'name')} with several images in {origin!r}: {_listed(several)}. "
+            f"{counted(len(several), 'name')} with several images in {origin!r}: {first(list(map(repr, several)))}. "
             "Give each image a name of its own."
         )
     return np.array([places[name] for name in wanted], dtype=np.int64)
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(repr, names[:_SHOWN])) + more
 
 
 def _text(path: Path) -> str:

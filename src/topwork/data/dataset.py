@@ -406,7 +406,11 @@ class ImageDataset:
         """The same images with these labels; classes that none of them has are gone."""
         used, labels = np.unique(labels, return_inverse=True)
         names = tuple(self.class_names[label] for label in used)
-        changed = replace(self, labels=labels, class_names=names, corrections=corrections)
+        return self._changed(labels=labels, class_names=names, corrections=corrections)
+
+    def _changed(self, **values: Any) -> ImageDataset:
+        """The same images with other facts; their digests need not be read again."""
+        changed = replace(self, **values)
         if "digests" in self.__dict__:
             changed.__dict__["digests"] = self.digests
         return changed
@@ -430,7 +434,7 @@ class ImageDataset:
             self.__dict__["digests"] = result
         return self.__dict__["digests"]  # type: ignore[no-any-return]
 
-    @property
+    @cached_property
     def torn_groups(self) -> list[str]:
         """The groups whose images lie in several splits that the data brings, sorted."""
         if self.groups is None or self.sides is None:
@@ -458,16 +462,11 @@ class ImageDataset:
                 f"All {len(self):,} images are of one class, {self.class_names[0]!r}. "
                 "A classifier needs two at least: one sub-folder (or label) for each." + self._inner_classes_hint()
             )
-        if self.sides is None:
-            open_images, missing = np.ones(len(self), dtype=bool), {TEST: test, VALIDATION: validation}
-            sides = np.full(len(self), TRAIN, dtype="<U10")
-        else:
-            sides = self.sides.astype("<U10")
-            open_images = sides == TRAIN
+        sides = np.full(len(self), TRAIN, dtype="<U10") if self.sides is None else self.sides.astype("<U10")
+        open_images = sides == TRAIN
+        if self.sides is not None:
             self._require_training_images(open_images)
-            brought = set(np.unique(sides))
-            missing = {TEST: test, VALIDATION: validation}
-            missing = {side: part for side, part in missing.items() if side not in brought}
+        missing = {side: part for side, part in ((TEST, test), (VALIDATION, validation)) if side not in sides}
         if missing:
             units = find_units(self.digests[open_images], None if self.groups is None else self.groups[open_images])
             sides[open_images] = assign_sides(
@@ -477,10 +476,7 @@ class ImageDataset:
                 test=missing.get(TEST, 0.0),
                 validation=missing.get(VALIDATION, 0.0),
             )
-        done = replace(self, sides=sides, is_split=True)
-        if "digests" in self.__dict__:
-            done.__dict__["digests"] = self.digests
-        return done
+        return self._changed(sides=sides, is_split=True)
 
     def _require_training_images(self, is_train: NDArray[np.bool_]) -> None:
         if not np.any(is_train):

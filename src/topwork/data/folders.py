@@ -19,7 +19,7 @@ from topwork.data.walking import PassedOver, image_files
 from topwork.errors import DataError, OptionError
 from topwork.files import printable
 from topwork.types import GroupBy, StrArray
-from topwork.words import listed
+from topwork.words import first, listed
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _of_classes(classes: Sequence[ClassFolder], files: list[list[str]], grouping
         if len(names := _inner_names(folder.path, found)) > 1
     ]
     if inner and grouping.by is None:
-        shown = "; ".join(inner[:5]) + (f"; and {len(inner) - 5:,} more" if len(inner) > 5 else "")
+        shown = first(inner, between="; ")
         yield f"images in sub-folders of a class folder all count as its class: {shown}."
 
 

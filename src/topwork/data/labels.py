@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from topwork.errors import DataError
 from topwork.files import printable
 from topwork.types import IntArray, StrArray
-from topwork.words import counted, without
+from topwork.words import counted, first, without
 
 NONE = ""
 """The text of a missing label."""
-_SHOWN = 5
 _MISSING_VALUES = frozenset({"None", "<NA>", "NaT"})
 """How Python, pandas and NumPy write values that stand for a missing one."""
 _MISSING_WORDS = frozenset({"nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nil", "?", "-"})
@@ -77,7 +76,7 @@ def normal_forms(texts: StrArray) -> tuple[StrArray, list[str]]:
     if changed:
         notes.append(
             "labels that differ only in blanks at their ends, or in how their letters are encoded, count as one: "
-            f"{_some(changed)}."
+            f"{first(changed, between='; ')}."
         )
     return forms[places], notes
 
@@ -102,12 +101,12 @@ def doubtful_names(class_names: Sequence[str], counts: IntArray, *, are_folders:
     sizes = {name: counted(int(n), "image") for name, n in zip(class_names, counts, strict=True)}
     if pairs := [" and ".join(f"{name!r} ({sizes[name]})" for name in group) for group in _alike(class_names)]:
         notes.append(
-            f"these classes have names that a person may take for the same: {_some(pairs)}. They are kept apart; if "
-            "they are one class, give them one name."
+            "these classes have names that a person may take for the same: "
+            f"{first(pairs, between='; ')}. They are kept apart; if they are one class, give them one name."
         )
     words = [name for name in class_names if name.lower() in _MISSING_WORDS and not are_folders]
     if words:
-        shown = _some([f"{name!r} ({sizes[name]})" for name in words])
+        shown = first([f"{name!r} ({sizes[name]})" for name in words], between="; ")
         notes.append(f"some labels read like a missing one: {shown}. If so, leave them out: {without(words)}.")
     others = [name for name in class_names if name != "-1"]
     if "-1" in class_names and len(others) > 1 and all(name.isdecimal() for name in others):
@@ -175,7 +174,3 @@ def _is_several(name: str, names: Sequence[str]) -> bool:
         if len(parts) > 1 and set(parts) <= known:
             return True
     return False
-
-
-def _some(texts: Sequence[str]) -> str:
-    return "; ".join(texts[:_SHOWN]) + (f"; and {len(texts) - _SHOWN:,} more" if len(texts) > _SHOWN else "")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from topwork.errors import OptionError, SplitError
 from topwork.types import DigestArray, IntArray, StrArray
-from topwork.words import counted, without
+from topwork.words import counted, first, without
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SIDES = (TRAIN, VALIDATION, TEST)
@@ -140,11 +140,10 @@ def _require_enough(labels: IntArray, of_class: list[IntArray], class_names: tup
     small = [k for k, own in enumerate(of_class) if len(own) < needed]
     if not small:
         return
-    described = [f"{class_names[k]!r} ({_size(int(n_images[k]), len(of_class[k]))})" for k in small[:10]]
-    more = f" and {len(small) - 10:,} more" if len(small) > 10 else ""
+    described = [f"{class_names[k]!r} ({_size(int(n_images[k]), len(of_class[k]))})" for k in small]
     has = "has" if len(small) == 1 else "have"
     raise SplitError(
-        f"{len(small):,} of {len(class_names):,} classes {has} too few images to split: {', '.join(described)}{more}. "
+        f"{len(small):,} of {len(class_names):,} classes {has} too few images to split: {first(described, most=10)}. "
         f"Each of {needed} splits needs one. {_way_out(small, n_images, class_names)}"
     )
 

@@ -20,7 +20,8 @@ from topwork.evaluation.comparison import ComparedBackbone
 from topwork.evaluation.intervals import Proportion, proportion
 from topwork.features.extraction import extract_features
 from topwork.progress import Reporter
-from topwork.tops.cross_validation import FOLDS, out_of_sample_probabilities
+from topwork.tops.cross_validation import out_of_sample_probabilities
+from topwork.tops.linear import FOLDS
 from topwork.types import ImageArray, IntArray
 
 FIRST_SAMPLE = 500

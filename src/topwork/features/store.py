@@ -91,8 +91,7 @@ class Shelf:
         if is_whole:
             self._checked.add(shard.path)
         else:
-            with contextlib.suppress(OSError):  # another process did so, or the disk can't be written
-                set_aside(shard.path)
+            set_aside(shard.path)
         return is_whole
 
     def read(self, places: IntArray) -> FloatArray:
@@ -141,8 +140,7 @@ class Shelf:
             return _Shard(path, self._records(path)["digest"].copy())
         except StorageError as error:  # its images are extracted again
             if not isinstance(error.__cause__, OSError):
-                with contextlib.suppress(OSError):
-                    set_aside(path)
+                set_aside(path)
             return None
 
     def _records(self, path: Path) -> NDArray[np.void]:

@@ -31,7 +31,7 @@ from topwork.progress import Reporter, console_reporter
 from topwork.runs.folder import RunFacts, training_images, write_run_folder
 from topwork.runs.trackers import require_trackers, track
 from topwork.types import IntArray, OnBadImage
-from topwork.words import counted, listed
+from topwork.words import counted, first, listed
 
 _GROUP = ("group", "groups")
 FEW = 10
@@ -243,8 +243,7 @@ def _warn_of_untested(dataset: ImageDataset, reporter: Reporter) -> None:
     tested = np.bincount(dataset.labels[dataset.sides == TEST], minlength=len(dataset.class_names))
     untested = [repr(name) for name, n in zip(dataset.class_names, tested, strict=True) if n == 0]
     if untested:
-        shown = ", ".join(untested[:5]) + (f" and {len(untested) - 5:,} more" if len(untested) > 5 else "")
-        reporter.warning(f"there is no test image of {shown}: how well that is recognised is not measured.")
+        reporter.warning(f"there is no test image of {first(untested)}: how well that is recognised is not measured.")
 
 
 def _warn_of_torn_groups(dataset: ImageDataset, reporter: Reporter) -> None:

@@ -10,7 +10,6 @@ from topwork.tops.dense_stack import softmax
 from topwork.tops.linear import COARSE_L2_VALUES, COARSE_TOLERANCE, LinearTop
 from topwork.types import FloatArray, IntArray
 
-FOLDS = 5
 _LEAST = 1e-12
 
 

@@ -27,7 +27,7 @@ KNOWN = 0.95
 """The share of ordinary images that the threshold lets pass as known."""
 FEWEST_FOR_NOVELTY = 20
 """Held-out images below which a threshold would be guessed."""
-_REFERENCES = 2_000
+REFERENCES = 2_000
 _NUMBERS = 8_000_000
 """Of the references, at most: wide features get fewer."""
 _ROWS_AT_A_TIME = 1024
@@ -107,7 +107,7 @@ def fit_novelty(X: FloatArray | Rows, units: IntArray, rows: IntArray, logits: F
         logits: `(M, K)`, what they got from tops that had not learned from them.
         seed: of the choice of references.
     """
-    n_references = int(np.clip(_NUMBERS // X.shape[1], 1, min(_REFERENCES, len(X))))
+    n_references = int(np.clip(_NUMBERS // X.shape[1], 1, min(REFERENCES, len(X))))
     chosen = np.sort(np.random.default_rng(seed).choice(len(X), n_references, replace=False))
     references = unit_length(X[chosen]).astype(np.float16)
     apart = units[rows], units[chosen]
