@@ -19,5 +19,7 @@ Pooling: TypeAlias = Literal["avg", "max", "flatten"]
 Precision: TypeAlias = Literal["f32", "bf16"]
 ValAs: TypeAlias = Literal["test", "validation"]
 """What the images are for that the data calls validation, where it brings training images and no test images."""
+TestAs: TypeAlias = Literal["auto", "cv"]
+"""How images are tested where the data brings no test images: see `ImageDataset.split`."""
 GroupBy: TypeAlias = Literal["folder"]
 OnBadImage: TypeAlias = Literal["skip", "stop"]

@@ -13,20 +13,19 @@ from sklearn.base import ClassifierMixin, clone
 from topwork.backbones.backbone import Backbone, as_backbone
 from topwork.backbones.cards import STARTER
 from topwork.backbones.engines import Device
-from topwork.classifier.classifier import ImageClassifier, SklearnTop, Top
+from topwork.classifier.classifier import ImageClassifier
+from topwork.classifier.fitting import Examples, HeldOut, answering_top, fit_top, held_out_of, train_rows
 from topwork.data.dataset import ImageDataset
-from topwork.data.splits import TEST, TRAIN, VALIDATION, Units, deal_folds, find_units
 from topwork.errors import DataError, OptionError
 from topwork.features.extraction import Features, extract_features
 from topwork.features.pipeline import BadImage
 from topwork.files import cache_dir
-from topwork.memory import Rows, Stacked, available_memory, fits, gigabytes
+from topwork.memory import Rows, available_memory, fits, gigabytes
 from topwork.progress import Reporter, Row, console_reporter
 from topwork.tops.base import DenseTop
-from topwork.tops.dense_stack import DenseStack, softmax
-from topwork.tops.linear import FOLDS, LinearTop
+from topwork.tops.linear import LinearTop
 from topwork.tops.novelty import FEWEST_FOR_NOVELTY, Novelty, fit_novelty
-from topwork.types import FloatArray, IntArray, OnBadImage
+from topwork.types import OnBadImage
 
 _END = {
     "strongest": (
@@ -47,6 +46,7 @@ class Training:
     Attributes:
         dataset: all its images, with their sides.
         features: of all of them, as they are.
+        examples: the views that the top learned from.
         top: the fitted scikit-learn classifier.
         history: a row an epoch (or an L2 value); empty for tops that keep none.
         best: the row of `history` that was chosen, counted from 0; None where there is no history.
@@ -62,6 +62,7 @@ class Training:
 
     dataset: ImageDataset
     features: Features
+    examples: Examples
     top: Any
     history: tuple[Row, ...]
     best: int | None
@@ -78,31 +79,6 @@ class Training:
     def temperature(self) -> float | None:
         """What the logits are divided by; None for a top that isn't ours."""
         return self.held_out.temperature if self.held_out else None
-
-
-@dataclass(frozen=True, eq=False)
-class HeldOut:
-    """What a top said of images that it had not learned from yet.
-
-    Attributes:
-        n_folds: in how many folds they were held out in turn: all images of train and validation. 1: they are the
-            images of the validation split.
-        rows: `(M,)`, which rows of the features they are.
-        logits: `(M, K)`, before the temperature.
-        temperature: what makes these logits most likely.
-        end: 'strongest' or 'weakest', where the L2 that was chosen is the first or the last of those tried.
-    """
-
-    n_folds: int
-    rows: IntArray
-    logits: FloatArray
-    temperature: float
-    end: str | None
-
-    @property
-    def probabilities(self) -> FloatArray:
-        """`(M, K)`, calibrated."""
-        return softmax(self.logits / self.temperature)
 
 
 def fit_classifier(
@@ -154,28 +130,36 @@ def fit_classifier(
     dataset = dataset.with_sides
     began = time.perf_counter()
     features = extract_features(dataset, backbone, on_bad_image=on_bad_image, device=device, reporter=reporter)
-    on, flipped = _rows_by_side(dataset, features), None
+    train, flipped = train_rows(dataset, features), None
+    _require_every_class(dataset.labels[features.indices[train]], dataset.class_names)
     if flip:
-        train = dataset.select(features.indices[on[TRAIN]])
         flipped = extract_features(
-            train, backbone, flip=True, on_bad_image=on_bad_image, device=device, reporter=reporter
+            dataset.select(features.indices[train]),
+            backbone,
+            flip=True,
+            on_bad_image=on_bad_image,
+            device=device,
+            reporter=reporter,
         )
+    examples = Examples.of(dataset, features, flipped)
     seconds_features, began = time.perf_counter() - began, time.perf_counter()
-    fitted = _fit_top(top, dataset, features, flipped, on, reporter)
-    held_out = _held_out(fitted, features, flipped, on)
+    _warn_of_memory(top, examples, reporter)
+    fitted = fit_top(top, examples, reporter.row)
+    held_out = held_out_of(fitted, examples)
     if held_out and held_out.end:
         reporter.warning(_END[held_out.end].format(l2=fitted.l2_))
-    finished, novelty = _finish_top(fitted, dataset, features, held_out, seed or 0)
+    novelty = _fit_novelty(examples, held_out, seed or 0)
     training = Training(
         dataset=dataset,
         features=features,
+        examples=examples,
         top=fitted,
         history=tuple(getattr(fitted, "history_", ())),
         best=_best_row(fitted),
-        n_train=len(on[TRAIN]),
+        n_train=len(train),
         n_flipped=len(flipped.values) if flipped else 0,
         n_extracted=features.n_extracted + (flipped.n_extracted if flipped else 0),
-        n_validation=len(on[VALIDATION]),
+        n_validation=len(examples.validation),
         held_out=held_out,
         bad=features.bad,
         seconds_features=seconds_features,
@@ -183,7 +167,7 @@ def fit_classifier(
     )
     return ImageClassifier(
         backbone=backbone,
-        top=finished,
+        top=answering_top(fitted),
         novelty=novelty,
         class_names=dataset.class_names,
         training=training,
@@ -219,74 +203,9 @@ def _warn_of_width(backbone: Backbone, n_images: int, reporter: Reporter) -> Non
         )
 
 
-def _rows_by_side(dataset: ImageDataset, features: Features) -> dict[str, IntArray]:
-    """Which rows of the features are on which side; each class must have some to train on."""
-    if dataset.sides is None:
-        raise DataError("This dataset has no split.")
-    sides = dataset.sides[features.indices]
-    on: dict[str, IntArray] = {side: np.flatnonzero(sides == side) for side in (TRAIN, VALIDATION, TEST)}
-    _require_every_class(dataset.labels[features.indices[on[TRAIN]]], dataset.class_names)
-    return on
-
-
-def _fit_top(
-    top: Any,
-    dataset: ImageDataset,
-    features: Features,
-    flipped: Features | None,
-    on: dict[str, IntArray],
-    reporter: Reporter,
-) -> Any:
-    """The fitted top; `flipped` are the features of the training images in `features`, seen flipped."""
-    labels = dataset.labels[features.indices]
-    X, X_val = _features_on(features, on)
-    y, y_val = labels[on[TRAIN]], labels[on[VALIDATION]]
-    if flipped:
-        rows = np.concatenate([X.rows, len(features.values) + np.arange(len(flipped.values))])
-        X, y = Rows(Stacked([features.values, flipped.values]), rows), np.concatenate([y, y[flipped.indices]])
-    if not isinstance(top, DenseTop):
-        return top.fit(Rows(X.values, np.concatenate([X.rows, X_val.rows]))[:], np.concatenate([y, y_val]))
-    if len(X_val) == 0:
-        raise DataError("No readable image is left for validation. Add images, or give the split yourself.")
-    _warn_of_memory(len(X) + len(X_val), X.shape[1], reporter)
-    images = features.indices[_learned_rows(on, flipped)]
-    folds = deal_folds(dataset.labels[images], _units(dataset, images), FOLDS)
-    return top.fit(X, y, X_val=X_val, y_val=y_val, folds=folds, on_row=reporter.row)
-
-
-def _units(dataset: ImageDataset, images: IntArray) -> Units:
-    return find_units(dataset.digests[images], None if dataset.groups is None else dataset.groups[images])
-
-
-def _learned_rows(on: dict[str, IntArray], flipped: Features | None) -> IntArray:
-    """The row of the (plain) features of each example that the top is given, in its order."""
-    train = on[TRAIN]
-    return np.concatenate([train, train[flipped.indices] if flipped else train[:0], on[VALIDATION]])
-
-
-def _held_out(fitted: Any, features: Features, flipped: Features | None, on: dict[str, IntArray]) -> HeldOut | None:
-    """What the top said of images before it learned from them, each once, as it is."""
-    if not isinstance(fitted, DenseTop):
-        return None
-    rows = fitted.held_out_rows_
-    n, n_flipped = len(on[TRAIN]), len(flipped.values) if flipped else 0
-    plain = (rows < n) | (rows >= n + n_flipped)
-    return HeldOut(
-        n_folds=fitted.n_folds_,
-        rows=_learned_rows(on, flipped)[rows[plain]],
-        logits=fitted.held_out_logits_[plain],
-        temperature=fitted.temperature_,
-        end=getattr(fitted, "end_", None),
-    )
-
-
-def _features_on(features: Features, on: dict[str, IntArray]) -> tuple[Rows, Rows]:
-    """Those for training, and those for validation."""
-    return Rows(features.values, on[TRAIN]), Rows(features.values, on[VALIDATION])
-
-
-def _warn_of_memory(n_images: int, n_features: int, reporter: Reporter) -> None:
-    if not fits(needed := 4 * n_images * n_features):
+def _warn_of_memory(top: Any, examples: Examples, reporter: Reporter) -> None:
+    needed = 4 * len(examples.learned) * examples.values.shape[1]
+    if isinstance(top, DenseTop) and not fits(needed):
         reporter.warning(
             f"the top needs {gigabytes(needed)} of memory beside the features, and {gigabytes(available_memory())} are "
             f"free: it works from a file in {str(cache_dir())!r}, far more slowly. Fewer images, or a backbone with "
@@ -294,20 +213,15 @@ def _warn_of_memory(n_images: int, n_features: int, reporter: Reporter) -> None:
         )
 
 
-def _finish_top(
-    fitted: Any, dataset: ImageDataset, features: Features, held_out: HeldOut | None, seed: int
-) -> tuple[Top, Novelty | None]:
-    """The top as it will answer, its probabilities calibrated; and what tells unknown images."""
-    if held_out is None:
-        return _as_top(fitted), None
-    novelty = None
-    if len(held_out.rows) >= FEWEST_FOR_NOVELTY:
-        learned = np.flatnonzero(np.asarray(dataset.sides)[features.indices] != TEST)
-        units = _units(dataset, features.indices[learned]).of_image
-        places = np.searchsorted(learned, held_out.rows)
-        logits = held_out.logits / held_out.temperature
-        novelty = fit_novelty(Rows(features.values, learned), units, places, logits, seed=seed)
-    return fitted.stack_.divided_by(held_out.temperature), novelty
+def _fit_novelty(examples: Examples, held_out: HeldOut | None, seed: int) -> Novelty | None:
+    """What tells unknown images; None for a top that isn't ours, or where too few images were held out."""
+    if held_out is None or len(held_out.rows) < FEWEST_FOR_NOVELTY:
+        return None
+    learned = np.sort(examples.learned[examples.learned < examples.n_plain])
+    units = examples.dataset.units(examples.images[learned]).of_image
+    places = np.searchsorted(learned, held_out.rows)
+    logits = held_out.logits / held_out.temperature
+    return fit_novelty(Rows(examples.values, learned), units, places, logits, seed=seed)
 
 
 def _require_every_class(labels: Any, class_names: tuple[str, ...]) -> None:
@@ -325,17 +239,6 @@ def _best_row(top: Any) -> int | None:
     if "l2" in history[0]:
         return next(place for place, row in enumerate(history) if row["l2"] == top.l2_)
     return int(np.argmin([row["val_loss"] for row in history]))
-
-
-def _as_top(fitted: Any) -> Top:
-    from sklearn.linear_model import LogisticRegression
-
-    if isinstance(fitted, LogisticRegression) and fitted.fit_intercept:
-        kernel, bias = fitted.coef_.T, fitted.intercept_
-        if kernel.shape[1] == 1:  # of two classes, scikit-learn keeps the second's logit alone
-            kernel, bias = np.hstack([np.zeros_like(kernel), kernel]), np.concatenate([[0.0], bias])
-        return DenseStack((kernel.astype(np.float32),), (bias.astype(np.float32),))
-    return SklearnTop(fitted)
 
 
 def _record(training: Training, backbone: Backbone) -> dict[str, Any]:

@@ -17,12 +17,14 @@ from topwork.data.decoding import Payload, as_image_array, digest_of
 from topwork.data.labels import doubtful_names, label_array, normal_form, require_single_labels
 from topwork.data.sources import ArrayImages, ImageSource, require_rows
 from topwork.data.splits import (
+    FEWEST_TO_SPLIT,
     SIDES,
     TEST,
     TEST_FRACTION,
     TRAIN,
     VALIDATION,
     VALIDATION_FRACTION,
+    Units,
     assign_sides,
     find_units,
 )
@@ -30,7 +32,7 @@ from topwork.data.table import UNLABELLED, LabelTable, Wanted, require_known_cla
 from topwork.errors import BadImageError, DataError, OptionError, ShapeError, did_you_mean
 from topwork.files import printable
 from topwork.progress import Reporter
-from topwork.types import DigestArray, GroupBy, IntArray, StrArray, ValAs
+from topwork.types import DigestArray, GroupBy, IntArray, StrArray, TestAs, ValAs
 from topwork.words import counted, listed, without
 
 
@@ -434,6 +436,10 @@ class ImageDataset:
             self.__dict__["digests"] = result
         return self.__dict__["digests"]  # type: ignore[no-any-return]
 
+    def units(self, indices: IntArray | NDArray[np.bool_]) -> Units:
+        """Which of these images must stay together: copies, and images of one group."""
+        return find_units(self.digests[indices], None if self.groups is None else self.groups[indices])
+
     @cached_property
     def torn_groups(self) -> list[str]:
         """The groups whose images lie in several splits that the data brings, sorted."""
@@ -443,20 +449,27 @@ class ImageDataset:
         names, counts = np.unique(pairs[0], return_counts=True)
         return [str(name) for name in names[counts > 1]]
 
-    def split(self, *, test: float = TEST_FRACTION, validation: float = VALIDATION_FRACTION) -> ImageDataset:
+    def split(self, *, test: float | TestAs = TEST_FRACTION, validation: float = VALIDATION_FRACTION) -> ImageDataset:
         """The same dataset with a side for every image.
 
         Sides that the data brings are kept. What it doesn't bring is taken from the train side, by content
         (see `topwork.data.splits`).
 
         Args:
-            test: the fraction of the images for testing.
+            test: the fraction of the images for testing. 'cv': none; `train` tests every image once, by a top that
+                learned from the other folds. 'auto': 'cv' below 1,000 images, else a fifth.
             validation: the fraction of the images not for testing that early stopping and choices use.
 
         Raises:
             DataError: one class only, or classes with images in other splits of the data and none for training.
+            OptionError: `test` is none of these, or a fraction outside 0..0.9.
             SplitError: a class has too few images.
         """
+        if test == "auto":
+            test = "cv" if len(self) < FEWEST_TO_SPLIT else TEST_FRACTION
+        fraction = 0.0 if test == "cv" else test
+        if isinstance(fraction, str):
+            raise OptionError(f"Expected test to be a fraction, 'auto' or 'cv'; got {test!r}.")
         if len(self.class_names) < 2:
             raise DataError(
                 f"All {len(self):,} images are of one class, {self.class_names[0]!r}. "
@@ -466,9 +479,9 @@ class ImageDataset:
         open_images = sides == TRAIN
         if self.sides is not None:
             self._require_training_images(open_images)
-        missing = {side: part for side, part in ((TEST, test), (VALIDATION, validation)) if side not in sides}
+        missing = {side: part for side, part in ((TEST, fraction), (VALIDATION, validation)) if side not in sides}
         if missing:
-            units = find_units(self.digests[open_images], None if self.groups is None else self.groups[open_images])
+            units = self.units(open_images)
             sides[open_images] = assign_sides(
                 self.labels[open_images],
                 units,

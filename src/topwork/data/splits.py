@@ -21,6 +21,7 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SIDES = (TRAIN, VALIDATION, TEST)
 TEST_FRACTION = 0.2
 VALIDATION_FRACTION = 0.1
+FEWEST_TO_SPLIT = 1000
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ import numpy as np
 
 from topwork.types import FloatArray, IntArray
 
+CROSS_VALIDATED = 1.35
+_DEVIATIONS = 1.959964
+"""Of a normal distribution: 95 % of it lie within so many to both sides."""
 _DRAWS = 1000
 _NUMBERS = 20_000_000
 """Of a bootstrap: fewer draws of large sets, whose intervals are narrow anyway."""
@@ -31,7 +34,8 @@ class Interval:
 class Proportion(Interval):
     """A share of n with its 95 % interval, all in 0..1.
 
-    The interval is Wilson's (1927, doi 10.1080/01621459.1927.10502953).
+    The interval is Wilson's (1927, doi 10.1080/01621459.1927.10502953); of a cross-validated test, Wilson's for
+    `n / CROSS_VALIDATED` images.
     """
 
     n: int
@@ -44,41 +48,42 @@ class Proportion(Interval):
         return {**super().as_dict(), "n": self.n}
 
 
-def proportion(n_right: int, n: int) -> Proportion:
-    """`n_right` of `n` as a proportion with its interval."""
-    from scipy.stats import binomtest
+def proportion(n_right: int, n: int, *, inflation: float = 1.0) -> Proportion:
+    """`n_right` of `n` as a proportion with its interval, whose variance is so many times that of plain chance."""
+    share, z2 = n_right / n, _DEVIATIONS**2 * inflation / n
+    centre = (share + z2 / 2) / (1 + z2)
+    reach = float(np.sqrt(z2 * share * (1 - share) + z2**2 / 4)) / (1 + z2)
+    return Proportion(share, max(0.0, min(share, centre - reach)), min(1.0, max(share, centre + reach)), n)
 
-    interval = binomtest(n_right, n).proportion_ci(method="wilson")
-    return Proportion(n_right / n, float(interval.low), float(interval.high), n)
 
-
-def mean_interval(values: FloatArray, *, seed: int = 0) -> Interval:
+def mean_interval(values: FloatArray, *, inflation: float = 1.0, seed: int = 0) -> Interval:
     """The mean of `(N,)` values, with the bootstrap's percentile interval (Efron 1979, doi 10.1214/aos/1176344552)."""
     random = np.random.default_rng(seed)
     n_draws = int(np.clip(_NUMBERS // len(values), _FEWEST_DRAWS, _DRAWS))
     means = np.array([values[random.integers(0, len(values), len(values))].mean() for _ in range(n_draws)])
-    low, high = np.percentile(means, (2.5, 97.5))
-    return Interval(float(values.mean()), float(low), float(high))
+    mean = float(values.mean())
+    low, high = mean + (np.percentile(means, (2.5, 97.5)) - mean) * inflation**0.5
+    return Interval(mean, float(low), float(high))
 
 
-def balanced_accuracy(n_right: IntArray, n: IntArray, *, seed: int = 0) -> Interval:
+def balanced_accuracy(n_right: IntArray, n: IntArray, *, inflation: float = 1.0, seed: int = 0) -> Interval:
     """The mean over classes of `n_right / n`, both `(K,)` and no `n` 0, with the bootstrap's percentile interval.
 
     Whether an image is right is all that counts, so images are drawn anew by one multinomial over (class, right).
     """
     total = int(n.sum())
     cells = np.concatenate([n_right, n - n_right]) / total
-    drawn = np.random.default_rng(seed).multinomial(total, cells, size=_DRAWS)
+    drawn = np.random.default_rng(seed).multinomial(round(total / inflation), cells, size=_DRAWS)
     right, wrong = drawn[:, : len(n)], drawn[:, len(n) :]
     with np.errstate(invalid="ignore"):
         recalls = right / (right + wrong)  # a class that was not drawn at all has none
     low, high = np.percentile(np.nanmean(recalls, axis=1), (2.5, 97.5))
     if np.all(n_right == n):  # draws from nothing but right answers say nothing of wrong ones
-        low = proportion(total, total).low
+        low = proportion(total, total, inflation=inflation).low
     return Interval(float(np.mean(n_right / n)), float(low), float(high))
 
 
-def roc_auc(labels: IntArray, scores: FloatArray) -> Interval | None:
+def roc_auc(labels: IntArray, scores: FloatArray, *, inflation: float = 1.0) -> Interval | None:
     """Mean area under the ROC curve, each class against the rest: 0.5 is chance, 1 is perfect ranking.
 
     The interval is that of DeLong, DeLong, Clarke-Pearson (1988, doi 10.2307/2531595) for the mean of the classes,
@@ -87,6 +92,7 @@ def roc_auc(labels: IntArray, scores: FloatArray) -> Interval | None:
     Args:
         labels: `(N,)`, integers in 0..K-1.
         scores: `(N, K)`; classes without images, or with all of them, are left out.
+        inflation: how many times the variance of plain chance it has.
 
     Returns:
         None where no class is left. Where every ranking is perfect, how sure that is can't be told: low is value.
@@ -111,7 +117,7 @@ def roc_auc(labels: IntArray, scores: FloatArray) -> Interval | None:
     if not areas:
         return None
     area = float(np.mean(areas))
-    error = float(np.sqrt(np.sum((influence / len(areas)) ** 2)))
+    error = float(np.sqrt(inflation * np.sum((influence / len(areas)) ** 2)))
     if not 0 < area < 1 or error == 0:
         return Interval(area, area, area)
     centre, reach = np.log(area / (1 - area)), float(norm.ppf(0.975)) * error / (area * (1 - area))

@@ -9,7 +9,15 @@ import numpy as np
 
 from topwork.errors import DataError, ShapeError
 from topwork.evaluation.confidence import Reliability, RiskCoverage, reliability, risk_coverage
-from topwork.evaluation.intervals import Interval, Proportion, balanced_accuracy, mean_interval, proportion, roc_auc
+from topwork.evaluation.intervals import (
+    CROSS_VALIDATED,
+    Interval,
+    Proportion,
+    balanced_accuracy,
+    mean_interval,
+    proportion,
+    roc_auc,
+)
 from topwork.types import FloatArray, IntArray
 
 TOP_K = (2, 3, 5)
@@ -44,6 +52,8 @@ class Evaluation:
         class_names: K names.
         reliability: whether the probabilities may be believed.
         risk_coverage: how often answers are wrong when only the surest are given.
+        n_folds: in how many folds they were tested, each image by a top that had learned from the other folds; 0 where
+            one top, which had seen none of them, tested all.
         n_bad: images left out because they could not be read.
     """
 
@@ -58,6 +68,7 @@ class Evaluation:
     class_names: tuple[str, ...]
     reliability: Reliability
     risk_coverage: RiskCoverage
+    n_folds: int = 0
     n_bad: int = 0
 
     @property
@@ -75,6 +86,7 @@ class Evaluation:
         """Plain values, for JSON."""
         return {
             "n": self.n,
+            "n_folds": self.n_folds,
             "accuracy": self.accuracy.as_dict(),
             "balanced_accuracy": self.balanced_accuracy.as_dict(),
             "top_k": {str(k): value.as_dict() for k, value in self.top_k.items()},
@@ -100,7 +112,7 @@ class Evaluation:
 
 
 def evaluate_probabilities(
-    labels: IntArray, probabilities: FloatArray, class_names: tuple[str, ...], *, n_bad: int = 0
+    labels: IntArray, probabilities: FloatArray, class_names: tuple[str, ...], *, n_folds: int = 0, n_bad: int = 0
 ) -> Evaluation:
     """Metrics of predictions on N images; on images the top was trained on they flatter.
 
@@ -108,6 +120,8 @@ def evaluate_probabilities(
         labels: `(N,)`, integers in 0..K-1.
         probabilities: `(N, K)`, rows sum to 1.
         class_names: K names.
+        n_folds: 0 where one top was tested; of a cross-validated test how many folds there were: its intervals are
+            wider, since the folds' tops share most of what they learned from.
         n_bad: images left out because they could not be read, for the record.
 
     Raises:
@@ -122,10 +136,13 @@ def evaluate_probabilities(
         raise ShapeError(
             f"Expected probabilities of shape {(len(labels), len(class_names))}, got {probabilities.shape}."
         )
+    inflation = CROSS_VALIDATED if n_folds else 1.0
     every_class = np.arange(len(class_names))
     predicted = probabilities.argmax(axis=1)
     confusion = metrics.confusion_matrix(labels, predicted, labels=every_class)
-    results = tuple(_class_result(name, i, confusion) for i, name in enumerate(class_names) if confusion[i].sum())
+    results = tuple(
+        _class_result(name, i, confusion, inflation) for i, name in enumerate(class_names) if confusion[i].sum()
+    )
     true = probabilities[np.arange(len(labels)), labels]
     n_of_class = confusion.sum(axis=1)
     occurs = n_of_class > 0
@@ -133,26 +150,31 @@ def evaluate_probabilities(
     place = np.sum((probabilities > true[:, None]) | tied_before, axis=1)  # classes more probable than the true one
     return Evaluation(
         n=len(labels),
-        accuracy=proportion(int(np.trace(confusion)), len(labels)),
-        balanced_accuracy=balanced_accuracy(np.diag(confusion)[occurs], n_of_class[occurs]),
-        top_k={k: proportion(int(np.sum(place < k)), len(labels)) for k in TOP_K if k < len(class_names)},
-        log_loss=mean_interval(-np.log(np.maximum(true, np.finfo(np.float64).tiny))),
-        roc_auc=roc_auc(labels, probabilities),
+        accuracy=proportion(int(np.trace(confusion)), len(labels), inflation=inflation),
+        balanced_accuracy=balanced_accuracy(np.diag(confusion)[occurs], n_of_class[occurs], inflation=inflation),
+        top_k={
+            k: proportion(int(np.sum(place < k)), len(labels), inflation=inflation)
+            for k in TOP_K
+            if k < len(class_names)
+        },
+        log_loss=mean_interval(-np.log(np.maximum(true, np.finfo(np.float64).tiny)), inflation=inflation),
+        roc_auc=roc_auc(labels, probabilities, inflation=inflation),
         classes=results,
         confusion=confusion,
         class_names=class_names,
         reliability=reliability(labels, probabilities),
         risk_coverage=risk_coverage(predicted == labels, probabilities.max(axis=1)),
+        n_folds=n_folds,
         n_bad=n_bad,
     )
 
 
-def _class_result(name: str, i: int, confusion: IntArray) -> ClassResult:
+def _class_result(name: str, i: int, confusion: IntArray, inflation: float) -> ClassResult:
     right, n, called = int(confusion[i, i]), int(confusion[i].sum()), int(confusion[:, i].sum())
     return ClassResult(
         name=name,
         n=n,
-        recall=proportion(right, n),
-        precision=proportion(right, called) if called else None,
+        recall=proportion(right, n, inflation=inflation),
+        precision=proportion(right, called, inflation=inflation) if called else None,
         f1=2 * right / (n + called),
     )

@@ -14,7 +14,7 @@ from topwork.backbones.backbone import Backbone
 from topwork.backbones.cards import find_card
 from topwork.backbones.engines import Device, Engine
 from topwork.data.dataset import ImageDataset
-from topwork.data.splits import TEST, deal_folds, find_units, growing_sample
+from topwork.data.splits import TEST, deal_folds, growing_sample
 from topwork.errors import DataError, OptionError
 from topwork.evaluation.comparison import ComparedBackbone
 from topwork.evaluation.intervals import Proportion, proportion
@@ -68,7 +68,7 @@ class GrowingSample:
 
     def __init__(self, dataset: ImageDataset) -> None:
         self._dataset = dataset.select(np.asarray(dataset.sides) != TEST)
-        units = find_units(self._dataset.digests, self._dataset.groups)
+        units = self._dataset.units(np.arange(len(self)))
         self._order = growing_sample(self._dataset.labels, units)
         self._folds = deal_folds(self._dataset.labels, units, FOLDS)
         self.first_sample = min(len(self), max(FIRST_SAMPLE, _OF_EACH_CLASS * len(dataset.class_names)))

@@ -18,11 +18,12 @@ from topwork.backbones.cards import STARTER
 from topwork.backbones.engines import Device
 from topwork.checks.check import DataCheck, check_dataset
 from topwork.classifier.classifier import ImageClassifier
+from topwork.classifier.fitting import TEST_FOLDS, cross_test
 from topwork.classifier.predictions import Predictions
 from topwork.classifier.saving import load_classifier
 from topwork.classifier.training import Training, fit_classifier
 from topwork.data.dataset import ImageDataset
-from topwork.data.splits import SIDES, TEST
+from topwork.data.splits import TEST, TRAIN, VALIDATION
 from topwork.errors import DataError, OptionError, StorageError, TopworkError
 from topwork.evaluation.evaluate import evaluate_predictions
 from topwork.evaluation.metrics import Evaluation, evaluate_probabilities
@@ -30,7 +31,7 @@ from topwork.files import cache_dir, printable, storage_errors
 from topwork.progress import Reporter, console_reporter
 from topwork.runs.folder import RunFacts, training_images, write_run_folder
 from topwork.runs.trackers import require_trackers, track
-from topwork.types import IntArray, OnBadImage
+from topwork.types import OnBadImage
 from topwork.words import counted, first, listed
 
 _GROUP = ("group", "groups")
@@ -46,7 +47,8 @@ class Run:
         folder: where it is written.
         classifier: what was trained.
         training: how.
-        test: how good it is on the test images, which nothing had looked at before.
+        test: how good it is on the test images, which nothing had looked at before; where there are none, how good
+            tops like it are, each on images that it had not learned from (`test.n_folds` says which).
         held_out: how good it was, by the same measures, on the images that chose when to stop or which L2, before it
             learned from them too: by cross-validation on train and validation, or on the validation split
             (`training.held_out` says which). It flatters a little. None for a top that isn't ours.
@@ -79,7 +81,8 @@ def train(
     """Train a classifier, test it once, and write a run folder: all of `topwork train`.
 
     Args:
-        dataset: labelled images; sides that it doesn't bring are decided by content.
+        dataset: labelled images; sides that it doesn't bring are as `split(test="auto")` decides. Without test images,
+            every image is tested once by cross-validation, and the classifier learns from all.
         backbone: see `fit_classifier`, as for top, flip, seed, on_bad_image and device.
         top: a scikit-learn classifier; None means `LinearTop()`.
         flip: whether the top sees the training images flipped too.
@@ -100,7 +103,7 @@ def train(
     _require_new_folder(out)
     began = time.perf_counter()
     dataset.read_digests(reporter)
-    split = dataset.with_sides
+    split = dataset if dataset.is_split else dataset.split(test="auto")
     _require_every_side(split)
     _warn_of_untested(split, reporter)
     _warn_of_torn_groups(split, reporter)
@@ -111,7 +114,7 @@ def train(
     if training is None:
         raise DataError("The classifier has no record of its training.")
     _warn_of_few(training, reporter)
-    test, predictions = _evaluate_side(classifier, training, TEST)
+    test, predictions = _test(classifier, training, reporter)
     held_out = _evaluate_held_out(training, classifier.class_names)
     found = _check(training, classifier.backbone, reporter, seed) if check else None
     facts = RunFacts(command=command, seed=seed, seconds=time.perf_counter() - began)
@@ -165,12 +168,12 @@ def _require_new_folder(out: str | Path | None) -> None:
 
 
 def _require_every_side(dataset: ImageDataset) -> None:
-    there = set() if dataset.sides is None else set(np.unique(dataset.sides))
-    for side in SIDES:
+    there = set(np.unique(np.asarray(dataset.sides)))
+    for side in (TRAIN, VALIDATION):
         if side not in there:
             raise DataError(
-                f"There is no {side} image. Where the data brings no split, leave --test and --validation above 0; "
-                "where it brings one, leave sides it lacks to Topwork by giving it train and one other."
+                f"There is no {side} image. Where the data brings none, `validation` must be above 0: the part of the "
+                "images that choices are made on."
             )
 
 
@@ -240,6 +243,8 @@ def _warn_of_few(training: Training, reporter: Reporter) -> None:
 
 
 def _warn_of_untested(dataset: ImageDataset, reporter: Reporter) -> None:
+    if not np.any(np.asarray(dataset.sides) == TEST):
+        return  # cross-validation tests all
     tested = np.bincount(dataset.labels[dataset.sides == TEST], minlength=len(dataset.class_names))
     untested = [repr(name) for name, n in zip(dataset.class_names, tested, strict=True) if n == 0]
     if untested:
@@ -256,15 +261,25 @@ def _warn_of_torn_groups(dataset: ImageDataset, reporter: Reporter) -> None:
         )
 
 
-def _evaluate_side(classifier: ImageClassifier, training: Training, side: str) -> tuple[Evaluation, Predictions]:
-    dataset, features = training.dataset, training.features
-    rows = _rows_on(training, side)
-    if len(rows) == 0:
-        raise DataError(f"There is no readable {side} image. Add images, or let Topwork split them.")
-    predictions = classifier.predict_features(features.values[rows], tuple(dataset.names), features.indices[rows])
+def _test(classifier: ImageClassifier, training: Training, reporter: Reporter) -> tuple[Evaluation, Predictions]:
+    """The test, and the answers in it: on the test images; or on all by cross-validation, where there are none."""
+    dataset, features, names = training.dataset, training.features, tuple(training.dataset.names)
+    is_test = np.asarray(dataset.sides) == TEST
+    n_folds = 0
+    if not np.any(is_test):
+        rows, probabilities = cross_test(training.top, training.examples, reporter)
+        predictions = Predictions(names, features.indices[rows], probabilities, (), classifier.class_names)
+        n_folds, n_bad = TEST_FOLDS, len(training.bad)
+    else:
+        rows = np.flatnonzero(is_test[features.indices])
+        if len(rows) == 0:
+            raise DataError("There is no readable test image. Add images, or let Topwork split them.")
+        predictions = classifier.predict_features(features.values[rows], names, features.indices[rows])
+        n_bad = sum(1 for image in training.bad if is_test[image.index])
     labels = dataset.labels[predictions.indices]
-    n_bad = sum(1 for image in training.bad if dataset.sides is not None and dataset.sides[image.index] == side)
-    evaluation = evaluate_probabilities(labels, predictions.probabilities, predictions.class_names, n_bad=n_bad)
+    evaluation = evaluate_probabilities(
+        labels, predictions.probabilities, predictions.class_names, n_folds=n_folds, n_bad=n_bad
+    )
     return evaluation, predictions
 
 
@@ -273,10 +288,3 @@ def _evaluate_held_out(training: Training, class_names: tuple[str, ...]) -> Eval
         return None
     labels = training.dataset.labels[training.features.indices[training.held_out.rows]]
     return evaluate_probabilities(labels, training.held_out.probabilities, class_names)
-
-
-def _rows_on(training: Training, side: str) -> IntArray:
-    """Which rows of the features are on a side."""
-    if training.dataset.sides is None:
-        raise DataError("This dataset has no split.")
-    return np.flatnonzero(training.dataset.sides[training.features.indices] == side)
