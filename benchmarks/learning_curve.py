@@ -26,7 +26,8 @@ def main() -> None:
     for n in (400, 2_000, 10_000):
         for draw in range(3):
             order = np.random.default_rng(draw).permutation(np.flatnonzero(~test))
-            curve = learning_curve(X[order[:n]], y[order[:n]], X[test], y[test], seed=draw)
+            rows = np.concatenate([order[:n], np.flatnonzero(test)])
+            curve = learning_curve(X[rows], y[rows], [np.arange(n, len(rows))], seed=draw)
             for later, promise in curve.ahead.items():
                 part = order[:later]
                 came = (

@@ -160,6 +160,17 @@ def test_the_command_shows_five_and_lists_all(topwork: Topwork, tmp_path: Path) 
     assert len(as_json["findings"]) == len(rows)
 
 
+def test_train_warns_of_near_copies_in_two_folds(topwork: Topwork, tmp_path: Path) -> None:
+    photos = smooth_photos(tmp_path / "photos", n=30)
+    for i, file in enumerate(sorted((photos / "ash").iterdir())[:8]):
+        image = Image.open(file)
+        image.resize((image.width * 3 // 4, image.height * 3 // 4)).save(photos / "ash" / f"small{i}.png")
+    answer = topwork("train", photos)
+    assert "in another fold of the cross-validation too, as copies or near copies" in answer.err  # type: ignore[attr-defined]
+    assert "across folds" in answer.out  # type: ignore[attr-defined]
+    assert "one is in fold " in (tmp_path / "runs" / "photos-1" / "findings.csv").read_text()
+
+
 def test_train_warns_of_copies_across_a_split_that_the_data_brings(topwork: Topwork, tmp_path: Path) -> None:
     smooth_photos(tmp_path / "set" / "train", n=30)
     smooth_photos(tmp_path / "set" / "test", n=15, seed=5000)

@@ -59,7 +59,12 @@ def test_one_class_only(topwork: Topwork, tmp_path: Path) -> None:
 def test_a_class_with_too_few_images_to_split(topwork: Topwork, photos: Path) -> None:
     for i in range(2, 12):
         (photos / "ash" / f"{i}.{'jpg' if i % 2 else 'png'}").unlink()
-    refused(topwork("train", photos), "1 of 3 classes has too few images to split: 'ash' (2 images)", "--min-images 3")
+    refused(
+        topwork("train", photos, "--test", "0.2"),
+        "1 of 3 classes has too few images to split: 'ash' (2 images)",
+        "--min-images 3",
+    )
+    assert topwork("train", photos, "--no-check").status == 0  # type: ignore[attr-defined]
     answer = topwork("train", photos, "--min-images", "3", "--no-check")
     assert answer.status == 0, answer.err  # type: ignore[attr-defined]
     assert "the class 'ash' with fewer than 3 images, 2 in all, left out" in answer.err  # type: ignore[attr-defined]
@@ -307,11 +312,14 @@ def test_a_class_to_leave_out_that_is_not_there(topwork: Topwork, photos: Path) 
     )
 
 
-@pytest.mark.parametrize("side", ["test", "validation"])
+@pytest.mark.parametrize(
+    ("side", "said"),
+    [("test", ["Nothing would test", "--test cv"]), ("validation", ["There is no validation image", "above 0"])],
+)
 def test_a_side_of_nothing_is_refused_before_the_work(
-    topwork: Topwork, photos: Path, own_cache: Path, side: str
+    topwork: Topwork, photos: Path, own_cache: Path, side: str, said: list[str]
 ) -> None:
-    refused(topwork("train", photos, f"--{side}", "0"), f"There is no {side} image", "above 0")
+    refused(topwork("train", photos, f"--{side}", "0"), *said)
     assert store.summaries() == []
 
 

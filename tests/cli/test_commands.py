@@ -17,7 +17,7 @@ Topwork = Callable[..., object]
 
 
 def test_train_predict_evaluate(topwork: Topwork, photos: Path, tmp_path: Path) -> None:
-    trained = topwork("train", photos, "--top", "16", "--epochs", "40", "--patience", "5")
+    trained = topwork("train", photos, "--top", "16", "--epochs", "40", "--patience", "5", "--test", "0.2")
     assert trained.status == 0
     assert "36 images of 3 classes" in trained.err
     assert "val_loss" in trained.err  # the live table
@@ -65,7 +65,7 @@ def test_predict_answers_in_order_and_names_what_it_cannot_read(topwork: Topwork
 
 
 def test_images_that_were_trained_on_do_not_flatter_an_evaluation(topwork: Topwork, photos: Path) -> None:
-    topwork("train", photos)
+    topwork("train", photos, "--test", "0.2")
     n_test = json.loads(Path("runs/photos-1/run.json").read_text())["data"]["sides"]["test"]
     answer = topwork("evaluate", "runs/photos-1", photos, "--json")
     assert f"{36 - n_test} of 36 images were used in training; they are left out" in answer.err
@@ -73,7 +73,7 @@ def test_images_that_were_trained_on_do_not_flatter_an_evaluation(topwork: Topwo
 
 
 def test_classifier_folder_knows_its_training_images_too(topwork: Topwork, photos: Path, tmp_path: Path) -> None:
-    topwork("train", photos)
+    topwork("train", photos, "--test", "0.2")
     assert "were used in training; they are left out" in topwork("evaluate", "runs/photos-1/classifier", photos).err
     Path("runs/photos-1/classifier").rename(tmp_path / "lone")
     assert "no list of the images it was trained on" in topwork("evaluate", "lone", photos).err
@@ -86,7 +86,7 @@ def test_evaluating_on_one_class_alone(topwork: Topwork, photos: Path, tmp_path:
 
 
 def test_evaluating_on_training_images_alone_is_refused(topwork: Topwork, photos: Path, tmp_path: Path) -> None:
-    topwork("train", photos)
+    topwork("train", photos, "--test", "0.2")
     images = parquet.read_table("runs/photos-1/images.parquet").to_pylist()
     for image in images:
         if image["side"] == "test":

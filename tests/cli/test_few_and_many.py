@@ -78,9 +78,10 @@ def test_a_class_without_test_images_is_said(topwork: Topwork, tmp_path: Path) -
 
 def test_a_split_column_that_says_train_of_all_is_no_split(topwork: Topwork, tmp_path: Path) -> None:
     table = make_table(tmp_path, ash={"train": 40}, birch={"train": 40})
-    answer = topwork("train", table, "--split-column", "split", "--size", "32", "--json", "--no-check")
-    assert answer.status == 0, answer.err  # type: ignore[attr-defined]
-    assert 5 < json.loads(answer.out)["test"]["accuracy"]["n"] < 30  # type: ignore[attr-defined]
+    for test, n_tested in (("auto", range(80, 81)), ("0.2", range(6, 30))):
+        answer = topwork("train", table, "--split-column", "split", "--test", test, "--json", "--no-check")
+        assert answer.status == 0, answer.err  # type: ignore[attr-defined]
+        assert json.loads(answer.out)["test"]["accuracy"]["n"] in n_tested  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("command", USERS)

@@ -44,7 +44,7 @@ def test_val_beside_train_is_the_test(topwork: Topwork, train_and_val: Path) -> 
 
 
 def test_val_as_validation_is_the_other_reading(topwork: Topwork, train_and_val: Path) -> None:
-    answer = train(topwork, train_and_val, "--val-as", "validation")
+    answer = train(topwork, train_and_val, "--val-as", "validation", "--test", "0.2")
     found = sizes(answer)
     assert found["validation"] == 18
     assert found["train"] + found["test"] == 60
@@ -82,7 +82,7 @@ def test_a_flat_test_folder_beside_train_alone(topwork: Topwork, tmp_path: Path)
     (tmp_path / "set" / "test").mkdir()
     make_photo((9, 9, 200), 700).save(tmp_path / "set" / "test" / "0.png")
     answer = train(topwork, tmp_path / "set")
-    assert set(sizes(answer)) == {"train", "validation", "test"}
+    assert set(sizes(answer)) == {"train", "validation"}
     assert "holds 1 image without class folders" in answer.err
 
 
@@ -147,13 +147,15 @@ def test_images_of_one_folder_stay_together(topwork: Topwork, tmp_path: Path) ->
             folder.mkdir(parents=True)
             for i in range(3):
                 make_photo((200 * k, 200 - 200 * k, 9), 100 * k + 10 * site + i).save(folder / f"{i}.png")
-    answer = train(topwork, "set", "--group-by", "folder")
+    answer = train(topwork, "set", "--group-by", "folder", "--test", "0.2")
     assert answer.status == 0, answer.err
     by_site: dict[str, set[str]] = {}
     for image, split in splits_of().items():
         by_site.setdefault(image.split("/")[1], set()).add(split)
     assert all(len(splits) == 1 for splits in by_site.values())
-    answer = topwork("train", "set", "--group-pattern", "(site[0-9]+)/", "--size", "32", "--no-check", "--out", "again")
+    answer = topwork(
+        "train", "set", "--group-pattern", "(site[0-9]+)/", "--test", "0.2", "--no-check", "--out", "again"
+    )
     assert answer.status == 0, answer.err
     assert splits_of("again") == splits_of()
 
@@ -281,7 +283,7 @@ def test_classes_that_are_called_train_are_classes(topwork: Topwork, photos: Pat
     for old, new in zip(COLOURS, names, strict=True):
         (photos / old).rename(photos / new)
     answer = train(topwork, photos)
-    assert sizes(answer)["test"] > 0
+    assert set(sizes(answer)) == {"train", "validation"}
     assert "split" not in answer.err
 
 

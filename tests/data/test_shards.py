@@ -83,7 +83,7 @@ def test_a_table_of_several_says_so(topwork: Topwork, shards: Path) -> None:
     answer = train(topwork, shards / "train-00000-of-00002.parquet")
     assert answer.status == 0, answer.err
     assert "1 of 2 tables called 'train-…' is read" in answer.err
-    assert sizes()["test"] > 0
+    assert set(sizes()) == {"train", "validation"}
 
 
 def test_a_column_with_the_split_says_more_than_names(topwork: Topwork, tmp_path: Path) -> None:

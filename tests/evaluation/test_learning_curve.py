@@ -18,7 +18,7 @@ from topwork.evaluation.learning_curve import _assemble, learning_curve
 def test_a_power_law_is_found_again() -> None:
     sizes = np.array([50, 100, 200, 400, 800])
     measured = [np.full(3, 0.9 - 0.3 * (n / 50) ** -0.6) for n in sizes]
-    curve = _assemble(sizes, measured, n_test=10**6, n_draws=3, seed=0)
+    curve = _assemble(sizes, measured, n_test=10**6, n_tests=1, n_draws=3, seed=0)
     for n, interval in curve.ahead.items():
         assert interval.value == pytest.approx(0.9 - 0.3 * (n / 50) ** -0.6, abs=0.002)
         assert interval.low <= interval.value <= interval.high
@@ -26,7 +26,7 @@ def test_a_power_law_is_found_again() -> None:
 
 
 def test_a_flat_curve_advises_something_else() -> None:
-    curve = _assemble(np.array([50, 100, 200, 400]), [np.full(3, 0.8)] * 4, n_test=10**4, n_draws=3, seed=0)
+    curve = _assemble(np.array([50, 100, 200, 400]), [np.full(3, 0.8)] * 4, n_test=10**4, n_tests=1, n_draws=3, seed=0)
     assert "hardly help" in curve.advice
 
 
@@ -37,7 +37,10 @@ def test_what_a_quarter_promises_the_whole_keeps() -> None:
     order = np.random.default_rng(0).permutation(len(X))
     train, test = order[:1360], order[1360:]
     y = dataset.labels
-    curve = learning_curve(X[train[:340]], y[train[:340]], X[test], y[test], n_draws=4)
+    rows = np.concatenate([train[:340], test])
+    curve = learning_curve(X[rows], y[rows], [np.arange(340, len(rows))], n_draws=4)
+    assert curve.n_test == len(test)
+    assert curve.n_folds == 0
     for n, interval in curve.ahead.items():
         truth = tw.LinearTop((0.1, 0.01, 1e-3)).fit(X[train[:n]], y[train[:n]]).score(X[test], y[test])
         assert interval.low - 0.01 <= truth <= interval.high + 0.01
@@ -46,7 +49,7 @@ def test_what_a_quarter_promises_the_whole_keeps() -> None:
 def test_too_few_images_for_a_curve() -> None:
     X = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     with pytest.raises(DataError, match="24 training images of each class"):
-        learning_curve(X, np.arange(40) % 2, X, np.arange(40) % 2)
+        learning_curve(X, np.arange(40) % 2, [np.arange(10)])
 
 
 def test_the_command_prints_and_draws(topwork: Callable[..., object], tmp_path: Path) -> None:

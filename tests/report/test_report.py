@@ -41,7 +41,8 @@ def test_it_says_what_was_measured(report: Path) -> None:
     page = report.read_text("utf-8").replace("\u00a0", " ")
     metrics = json.loads((report.parent / "metrics.json").read_text())
     accuracy = metrics["test"]["accuracy"]
-    assert f"Right on {100 * accuracy['value']:.1f} % of {accuracy['n']:,} images" in page
+    assert f"Right on {100 * accuracy['value']:.1f} % (95 % interval" in page
+    assert f"of {accuracy['n']:,} images" in page
     assert "broken.jpg" in page
     for result in metrics["test"]["classes"]:
         assert f"{100 * result['recall']['value']:.1f} %" in page
@@ -160,7 +161,7 @@ def test_verdict_of_a_small_and_of_a_perfect_test() -> None:
     labels = np.arange(20) % 2
     probabilities = np.eye(2)[labels] * 0.98 + 0.01
     perfect = evaluate_probabilities(labels, probabilities, ("a", "b"))
-    assert headline(perfect).startswith("Right on 100.0 % of 20 images")
+    assert headline(perfect).startswith("Right on 100.0 % (95 % interval 83.9 to 100.0 %) of 20 images")
     assert "No image was called wrongly." in sentences(perfect)
     assert any("The test is small" in sentence for sentence in sentences(perfect))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from topwork.backbones.backbone import Backbone, as_backbone
 from topwork.backbones.engines import Device
@@ -24,7 +25,7 @@ from topwork.progress import Reporter
 from topwork.tops.cross_validation import out_of_sample_probabilities
 from topwork.tops.linear import FOLDS
 from topwork.tops.novelty import NEIGHBOURS, REFERENCES, neighbour_distances, unit_length
-from topwork.types import FloatArray, IntArray
+from topwork.types import FloatArray, IntArray, StrArray
 
 IMBALANCE = 10
 """Times more images in the largest class than in the smallest, from which on it is said."""
@@ -48,7 +49,8 @@ class DataCheck:
         names: what a person would call each image.
         class_names: K names.
         labels: `(n,)`, integers in 0..K-1.
-        sides: `(n,)`, the side of each image; None where the data brings no split.
+        sides: `(n,)`, the side of each image, or its fold in a cross-validated test; None where there is no split.
+        is_tested: `(n,)`, whether the image is for testing, so that none like it should lie on another side.
         bad: images that can't be read.
         copies: pairs of images that show the same picture, or nearly the same.
         doubts: labels that are probably wrong.
@@ -64,7 +66,8 @@ class DataCheck:
     names: Sequence[str]
     class_names: tuple[str, ...]
     labels: IntArray
-    sides: Any
+    sides: StrArray | None
+    is_tested: NDArray[np.bool_]
     bad: tuple[BadImage, ...]
     copies: Copies
     doubts: LabelDoubts
@@ -77,24 +80,26 @@ class DataCheck:
 
     @property
     def leaks(self) -> IntArray:
-        """`(L,)`, which pairs of copies or near copies have one image on the test split, and one elsewhere."""
+        """`(L,)`, which pairs of copies or near copies have a test image, and the other on another side."""
         if self.sides is None:
             return np.empty(0, np.int64)
-        is_test = self.sides[self.copies.pairs] == TEST
-        return np.flatnonzero(is_test[:, 0] != is_test[:, 1])
+        sides, is_tested = self.sides[self.copies.pairs], self.is_tested[self.copies.pairs]
+        return np.flatnonzero((sides[:, 0] != sides[:, 1]) & is_tested.any(axis=1))
 
     @property
     def leaked_tests(self) -> IntArray:
-        """The test images that are copies or near copies of one on another split, if by way of a third."""
+        """The test images that are copies or near copies of one on another side, if by way of a third."""
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
         if self.sides is None:
             return np.empty(0, np.int64)
-        pairs, is_test = self.copies.pairs, self.sides == TEST
+        pairs, sides = self.copies.pairs, np.unique(self.sides, return_inverse=True)[1]
         graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(self.n, self.n))
         picture = connected_components(graph, directed=False)[1]
-        return np.flatnonzero(is_test & np.isin(picture, picture[~is_test]))
+        on_sides = np.unique(np.stack([picture, sides], axis=1), axis=0)
+        n_sides_of_picture = np.bincount(on_sides[:, 0])
+        return np.flatnonzero(self.is_tested & (n_sides_of_picture[picture] > 1))
 
     @property
     def contradictions(self) -> IntArray:
@@ -153,13 +158,13 @@ class DataCheck:
     def _pair_row(self, place: int) -> dict[str, Any]:
         """A pair as a row about the later of the two; across splits, about the one that isn't for testing."""
         is_exact, (other, image) = bool(self.copies.is_exact[place]), self.copies.pairs[place].tolist()
-        if self.sides is not None and self.sides[image] == TEST != self.sides[other]:
+        if self.is_tested[image] and not self.is_tested[other]:
             image, other = other, image
         detail = f"{'the same' if is_exact else 'nearly the same'} picture as {self.names[other]}"
         if self.labels[image] != self.labels[other]:
             detail += f", which is labelled {self.label(other)}"
         if self.sides is not None and self.sides[image] != self.sides[other]:
-            detail += f"; one is on {self.sides[image]}, the other on {self.sides[other]}"
+            detail += f"; one is in {self.sides[image]}, the other in {self.sides[other]}"
         score = None if is_exact else self.copies.correlation[place]
         return self._row(
             "copy" if is_exact else "near copy", image, score=score, other_image=self.names[other], detail=detail
@@ -207,6 +212,7 @@ def check_dataset(
     backbone: str | Backbone,
     *,
     features: Features | None = None,
+    folds: IntArray | None = None,
     device: Device = "auto",
     reporter: Reporter | None = None,
     seed: int = 0,
@@ -217,6 +223,7 @@ def check_dataset(
         dataset: the images. Sides that it has are looked across; it is not split for this.
         backbone: as in `fit_classifier`; the better it sees, the more it finds.
         features: those of the dataset by this backbone, where they are at hand; else they are computed and kept.
+        folds: `(N,)`, the fold of each image in a cross-validated test; copies are looked for across these then.
         device: where the backbone runs.
         reporter: hears how far it is.
         seed: of the folds.
@@ -239,12 +246,14 @@ def check_dataset(
         copies_of = np.unique(dataset.digests[indices], return_inverse=True)[1]
         strange, strangeness = strange_rows(features.values, copies_of)
         task.advance()
+    sides = dataset.sides if folds is None else np.array([f"fold {fold + 1}" for fold in folds])
     return DataCheck(
         n=len(dataset),
         names=dataset.names,
         class_names=dataset.class_names,
         labels=dataset.labels,
-        sides=dataset.sides,
+        sides=sides,
+        is_tested=np.full(len(dataset), folds is not None) if sides is None or folds is not None else sides == TEST,
         bad=features.bad,
         copies=copies,
         doubts=doubts,

@@ -11,7 +11,6 @@ from sklearn.base import clone
 from topwork.classifier.classifier import SklearnTop, Top
 from topwork.data.dataset import ImageDataset
 from topwork.data.splits import TRAIN, VALIDATION, deal_folds
-from topwork.errors import DataError
 from topwork.features.extraction import Features
 from topwork.memory import Rows, Stacked
 from topwork.progress import Reporter
@@ -115,21 +114,16 @@ def train_rows(dataset: ImageDataset, features: Features) -> IntArray:
 
 
 def fit_top(top: Any, examples: Examples, on_row: OnRow | None = None) -> Any:
-    """The top, fitted.
-
-    Raises:
-        DataError: it stops by validation, or calibrates by it, and there is no image for that.
-    """
+    """The top, fitted. One of ours that stops by validation holds out some itself where there is no image for that."""
     train, validation, learned = examples.train, examples.validation, examples.learned
     if not isinstance(top, DenseTop):
         return top.fit(Rows(examples.values, learned)[:], examples.labels(learned))
-    if len(validation) == 0:
-        raise DataError("No readable image is left for validation. Add images, or give the split yourself.")
+    is_judged = len(validation) > 0
     return top.fit(
         Rows(examples.values, train),
         examples.labels(train),
-        X_val=Rows(examples.values, validation),
-        y_val=examples.labels(validation),
+        X_val=Rows(examples.values, validation) if is_judged else None,
+        y_val=examples.labels(validation) if is_judged else None,
         folds=examples.folds(learned, FOLDS),
         on_row=on_row,
     )
@@ -164,17 +158,29 @@ def answering_top(fitted: Any) -> Top:
     return SklearnTop(fitted)
 
 
-def cross_test(top: Any, examples: Examples, reporter: Reporter) -> tuple[IntArray, FloatArray]:
+@dataclass(frozen=True, eq=False)
+class CrossTest:
+    """Answers of tops that had not learned from the image.
+
+    Attributes:
+        rows: `(n,)`, the rows of the features that were tested, ascending.
+        folds: `(n,)`, the fold of each; its top learned from the others.
+        probabilities: `(n, K)`. A class all of whose images lie in one fold is not known to the top that tests them:
+            there they get a probability of 0 for it.
+    """
+
+    rows: IntArray
+    folds: IntArray
+    probabilities: FloatArray
+
+
+def cross_test(top: Any, examples: Examples, reporter: Reporter) -> CrossTest:
     """Every image tested once, by a top that learned from the other folds: nothing of it was chosen on the image.
 
     Args:
         top: fitted or not; what it does not choose by itself, such as its seed, is taken over.
         examples: all of them are tested.
         reporter: hears how far it is.
-
-    Returns:
-        The rows of the features that were tested, ascending, and the `(n, K)` probabilities of each. A class all of
-        whose images lie in one fold is not known there: its images get a probability of 0 for it.
     """
     rows = np.sort(examples.learned[examples.learned < examples.n_plain])
     folds = examples.folds(rows, TEST_FOLDS)
@@ -187,4 +193,4 @@ def cross_test(top: Any, examples: Examples, reporter: Reporter) -> tuple[IntArr
             found = answering_top(fitted).probabilities(examples.values[rows[tested]])
             probabilities[tested[:, None], fitted.classes_[None]] = found
             task.advance()
-    return rows, probabilities
+    return CrossTest(rows, folds, probabilities)

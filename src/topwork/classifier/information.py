@@ -40,6 +40,7 @@ class ClassifierInformation:
         n_validation: images of the validation split; what is cross-validated learns from them too.
         n_folds: in how many folds train and validation were cross-validated; 1 where the validation split alone judged.
         test: how good it is; None where it was never tested.
+        test_folds: in how many folds it was tested by cross-validation; 0 where on test images.
         tells_unknown: whether it knows images unlike all that it was trained on.
         topwork: the version that wrote it.
         megabytes: the size of the folder.
@@ -57,6 +58,7 @@ class ClassifierInformation:
     n_validation: int | None
     n_folds: int | None
     test: Accuracy | None
+    test_folds: int
     tells_unknown: bool
     topwork: str
     megabytes: float
@@ -97,6 +99,7 @@ def classifier_information(path: str | Path) -> ClassifierInformation:
         n_validation=record.get("n_validation"),
         n_folds=record.get("n_folds"),
         test=Accuracy(**record["test_accuracy"]) if record.get("test_accuracy") else None,
+        test_folds=record.get("test_folds", 0),
         tells_unknown=NOVELTY in manifest.checksums,
         topwork=manifest.topwork,
         megabytes=folder_bytes(folder) / 1e6,

@@ -140,6 +140,7 @@ _OPTIONAL: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
     ("training.weights", "a text", _is_text),
     ("training.features", "a text", _is_text),
     ("training.top", "an object", lambda value: isinstance(value, dict)),
+    ("training.test_folds", "a whole number", _is_whole),
     ("training.test_accuracy", "a value, low and high in 0..1, and n", _is_accuracy),
 )
 """The same of what may be missing."""

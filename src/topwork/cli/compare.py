@@ -13,6 +13,7 @@ from topwork.cli.options import data_options, device_option, load_dataset, outpu
 from topwork.cli.words import say, say_json
 
 if TYPE_CHECKING:
+    from topwork.data.dataset import ImageDataset
     from topwork.evaluation.comparison import ComparedBackbone, Comparison
 
 EPILOG = """\b
@@ -79,7 +80,7 @@ def compare(
         offline=offline,
         reporter=reporter,
     )
-    following = _following(source, comparison.recommended)
+    following = _following(source, comparison.recommended, dataset)
     if out is not None:
         from topwork.files import write_text
         from topwork.report.comparison import comparison_html
@@ -103,9 +104,15 @@ def _candidates(text: str) -> list[str]:
     return [name for part in text.split(",") if part for name in named.get(part, [part])]
 
 
-def _following(source: str, backbone: ComparedBackbone) -> str:
-    weights = ["--weights", backbone.weights] if "=" in backbone.title else []
-    return shlex.join(["topwork", "train", source, "--backbone", backbone.name, "--size", str(backbone.size), *weights])
+def _following(source: str, backbone: ComparedBackbone, dataset: ImageDataset) -> str:
+    """The training with the network to take, tested on images that the comparison did not look at."""
+    from topwork.data.splits import TEST, TEST_FRACTION
+
+    brings_test = dataset.sides is not None and TEST in dataset.sides
+    options = ["--backbone", backbone.name, "--size", str(backbone.size)]
+    options += ["--weights", backbone.weights] if "=" in backbone.title else []
+    options += [] if brings_test else ["--test", str(TEST_FRACTION)]
+    return shlex.join(["topwork", "train", source, *options])
 
 
 def _as_text(comparison: Comparison, following: str, out: Path | None) -> str:

@@ -92,7 +92,6 @@ def _accuracy(found: ClassifierInformation) -> str:
     if found.test is None:
         return "not recorded: it was saved without a test"
     low, high = 100 * found.test.low, 100 * found.test.high
-    return (
-        f"{100 * found.test.value:.1f} % (95 % interval {low:.1f} to {high:.1f}) on {found.test.n:,} test images of "
-        "the same data"
-    )
+    images = f"{found.test.n:,} {'' if found.test_folds else 'test '}images of the same data"
+    folds = f", by {found.test_folds}-fold cross-validation" if found.test_folds else ""
+    return f"{100 * found.test.value:.1f} % (95 % interval {low:.1f} to {high:.1f}) on {images}{folds}"

@@ -69,12 +69,13 @@ def learning_curve(
 
 def _as_text(curve: LearningCurve, out: Path | None) -> str:
     facts = curve.as_dict()
+    tested = f"{curve.n_test:,} {'images, cross-validated' if curve.n_folds else 'test images'}"
     lines = ["", f"{'training images':>15}  test accuracy  95 % interval"]
     for row in facts["measured"]:
         lines.append(_line(row))
     for row in facts["expected"]:
         lines.append(_line(row) + "  expected")
-    return "\n".join([*lines, "", curve.advice, *([f"Drawn in {out}"] if out else [])])
+    return "\n".join([*lines, f"Measured on {tested}", "", curve.advice, *([f"Drawn in {out}"] if out else [])])
 
 
 def _line(row: dict[str, Any]) -> str:

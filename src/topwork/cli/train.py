@@ -41,6 +41,18 @@ ENOUGH_TO_TIME = 500
 _LAYER_OPTIONS = ("dropout", "learning_rate", "batch_size", "epochs", "patience")
 
 
+class _TestAs(click.ParamType):  # type: ignore[type-arg]
+    name = "auto|FRACTION|cv"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        if value in ("auto", "cv"):
+            return str(value)
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"Expected auto, cv, or a fraction such as 0.2; got {value!r}.", param, ctx)
+
+
 @click.command(epilog=EPILOG)
 @click.argument("source")
 @backbone_options
@@ -65,11 +77,13 @@ _LAYER_OPTIONS = ("dropout", "learning_rate", "batch_size", "epochs", "patience"
 @click.option("--balanced", is_flag=True, help="Weigh classes by their rarity.")
 @click.option(
     "--test",
-    "test_fraction",
-    type=float,
-    default=0.2,
+    "test_as",
+    type=_TestAs(),
+    default="auto",
     show_default=True,
-    help="Part of the images for testing, where the data brings no split.",
+    metavar="auto|FRACTION|cv",
+    help="Where the data brings no test images: part of the images for testing; or cv, each image once by a top that "
+    "learned from others (cross-validation). auto: cv below 1,000 images, else 0.2.",
 )
 @click.option(
     "--validation",
@@ -110,7 +124,7 @@ def train(source: str, **options: Any) -> None:
         source, options, reporter, device=options["device"], seed=options["seed"]
     )
     finished = train_run(
-        dataset.split(test=options["test_fraction"], validation=options["validation_fraction"]),
+        dataset.split(test=options["test_as"], validation=options["validation_fraction"]),
         backbone,
         top=_build_top(top, options),
         flip=options["flip"],
@@ -166,7 +180,7 @@ def _as_text(run: Run) -> str:
     lines = [
         "",
         f"Test accuracy {100 * accuracy.value:.1f} % (95 % interval {100 * accuracy.low:.1f} to "
-        f"{100 * accuracy.high:.1f}) on {accuracy.n:,} images that training never saw",
+        f"{100 * accuracy.high:.1f}) on {run.test.tested_on}",
     ]
     lines += _choice_lines(training)
     new, n = training.n_extracted, len(training.features.values) + training.n_flipped
@@ -211,10 +225,10 @@ def _choice_lines(training: Training) -> list[str]:
 def _check_lines(run: Run) -> list[str]:
     if run.check is None:
         return []
-    summary = run.check.summary()
+    summary, parts = run.check.summary(), "folds" if run.test.n_folds else "splits"
     worst = [
         f"{summary[key]:,} {what}"
-        for key, what in (("pairs_across_splits", "across splits"), ("pairs_with_two_labels", "with two labels"))
+        for key, what in (("pairs_across_splits", f"across {parts}"), ("pairs_with_two_labels", "with two labels"))
         if summary[key]
     ]
     pairs = [

@@ -470,6 +470,8 @@ class ImageDataset:
         fraction = 0.0 if test == "cv" else test
         if isinstance(fraction, str):
             raise OptionError(f"Expected test to be a fraction, 'auto' or 'cv'; got {test!r}.")
+        if test == 0:
+            raise OptionError("Nothing would test the classifier. `test=cv` learns from all and tests each image once.")
         if len(self.class_names) < 2:
             raise DataError(
                 f"All {len(self):,} images are of one class, {self.class_names[0]!r}. "

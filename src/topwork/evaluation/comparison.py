@@ -26,7 +26,7 @@ class ComparedBackbone:
         n_features: D.
         megabytes: of its weights in float32, in MB (1e6 bytes).
         milliseconds: of one image through the network on this machine, images decoded, all cores at work.
-        accuracy: cross-validated, of a linear top, on `accuracy.n` images; its interval is Wilson's.
+        accuracy: cross-validated, of a linear top, on `accuracy.n` images.
         dropped_for: which network is as fast and was surely more accurate in an early round; empty if it stayed.
         p_value: that chance alone makes such a difference to the most accurate (McNemar 1947,
             doi 10.1007/BF02295996, exact); None for that one itself, and for those that were dropped.

@@ -7,8 +7,9 @@ from fitting it again and again to what other draws, of training and of test ima
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,13 @@ import numpy as np
 from topwork.backbones.backbone import Backbone
 from topwork.backbones.engines import Device
 from topwork.data.dataset import ImageDataset
-from topwork.data.splits import TEST
+from topwork.data.splits import TEST, deal_folds
 from topwork.errors import DataError
-from topwork.evaluation.intervals import Interval
+from topwork.evaluation.intervals import CROSS_VALIDATED, Interval
 from topwork.features.extraction import extract_features
 from topwork.memory import Rows
 from topwork.progress import Reporter
-from topwork.tops.linear import COARSE_L2_VALUES, COARSE_TOLERANCE, LinearTop
+from topwork.tops.linear import COARSE_L2_VALUES, COARSE_TOLERANCE, FOLDS, LinearTop
 from topwork.types import FloatArray, IntArray
 
 AHEAD = (2, 4)
@@ -43,6 +44,8 @@ class LearningCurve:
         high: `(S,)`, upper end.
         ahead: `factor * n[-1]` images -> the accuracy to expect, with its 95 % interval.
         n_test: how many test images there are.
+        n_folds: in how many folds each image was tested once by tops that had not learned from it; 0 where there are
+            images for testing alone.
         n_draws: how many draws of each size but the last.
     """
 
@@ -52,6 +55,7 @@ class LearningCurve:
     high: FloatArray
     ahead: dict[int, Interval]
     n_test: int
+    n_folds: int
     n_draws: int
 
     @property
@@ -72,6 +76,7 @@ class LearningCurve:
             "measured": [{"n": n, "value": value, "low": low, "high": high} for n, value, low, high in rows],
             "expected": [{"n": n, **interval.as_dict()} for n, interval in self.ahead.items()],
             "n_test": self.n_test,
+            "n_folds": self.n_folds,
             "n_draws": self.n_draws,
             "advice": self.advice,
         }
@@ -80,20 +85,19 @@ class LearningCurve:
 def learning_curve(
     X: FloatArray,
     y: IntArray,
-    X_test: FloatArray,
-    y_test: IntArray,
+    tests: Sequence[IntArray],
     *,
     n_draws: int = 5,
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> LearningCurve:
-    """Fit linear tops on growing parts of the training images, and test each on all test images.
+    """Fit linear tops on growing parts of the images that are not for testing, and test each on those that are.
 
     Args:
-        X: `(N, D)` features for training.
+        X: `(N, D)` features.
         y: `(N,)` their labels, integers in 0..K-1.
-        X_test: `(M, D)` features for testing.
-        y_test: `(M,)` their labels.
+        tests: which rows are for testing. Of several such parts, each is tested by tops that learned from all the
+            others, and the answers are counted together: a cross-validated curve.
         n_draws: how many parts of each size are drawn.
         seed: of the draws.
         reporter: hears how far it is.
@@ -101,24 +105,24 @@ def learning_curve(
     Raises:
         DataError: a class has fewer than 24 training images, so that there is no curve to see.
     """
-    smallest = np.bincount(y)[np.unique(y)].min()
-    sizes = _sizes(len(y), int(smallest))
+    trains = [np.setdiff1d(np.arange(len(y)), test) for test in tests]
+    smallest = min(np.bincount(y[train])[np.unique(y[train])].min() for train in trains)
+    sizes = _sizes(min(map(len, trains)), int(smallest))
     if len(sizes) < 4:
         raise DataError(
             f"A learning curve needs 24 training images of each class at least; the smallest class has {smallest}."
         )
-    measured = []
-    with (reporter or Reporter()).task("Fitting tops", n_draws * (len(sizes) - 1) + 1, "tops") as task:
+    n_test, measured = sum(map(len, tests)), []
+    with (reporter or Reporter()).task("Fitting tops", len(tests) * (n_draws * (len(sizes) - 1) + 1), "tops") as task:
         for n in sizes:
-            draws = range(n_draws if n < len(y) else 1)
-            fits = []
-            for draw in draws:
-                part = _draw(y, n, np.random.default_rng((seed, n, draw)))
+            right = np.zeros(n_draws if n < sizes[-1] else 1)
+            for draw, (train, test) in product(range(len(right)), zip(trains, tests, strict=True)):
+                part = train[_draw(y[train], n, np.random.default_rng((seed, n, draw)))]
                 top = LinearTop(COARSE_L2_VALUES, tol=COARSE_TOLERANCE, seed=seed).fit(Rows(X, part), y[part])
-                fits.append(float(np.mean(top.predict(X_test) == y_test)))
+                right[draw] += np.sum(top.predict(X[test]) == y[test])
                 task.advance()
-            measured.append(np.array(fits))
-    return _assemble(np.array(sizes), measured, len(y_test), n_draws, seed)
+            measured.append(right / n_test)
+    return _assemble(np.array(sizes), measured, n_test, len(tests), n_draws, seed)
 
 
 def learning_curve_of(
@@ -133,7 +137,8 @@ def learning_curve_of(
     """The learning curve of a dataset: train and validation images are drawn from, test images test.
 
     Args:
-        dataset: labelled images; sides that it doesn't bring are decided by content.
+        dataset: labelled images; sides that it doesn't bring are as `split(test="auto")` decides. Without test images,
+            every image is tested, by cross-validation.
         backbone: as from `load_backbone`.
         n_draws: see `learning_curve`, as for seed and reporter.
         seed: of the draws.
@@ -141,17 +146,19 @@ def learning_curve_of(
         reporter: hears how far it is.
 
     Raises:
-        DataError: too few images, or no test images.
+        DataError: too few images, or no readable test images.
     """
-    dataset = dataset.with_sides
+    dataset = dataset if dataset.is_split else dataset.split(test="auto")
     features = extract_features(dataset, backbone, device=device, reporter=reporter)
     labels, is_test = dataset.labels[features.indices], np.asarray(dataset.sides)[features.indices] == TEST
-    if not np.any(is_test):
-        raise DataError("There are no test images to measure accuracy on. Give the data a test side.")
-    X, y = features.values, labels
-    return learning_curve(
-        X[~is_test], y[~is_test], X[is_test], y[is_test], n_draws=n_draws, seed=seed, reporter=reporter
-    )
+    if np.any(np.asarray(dataset.sides) == TEST):
+        tests = [np.flatnonzero(is_test)]
+    else:
+        folds = deal_folds(labels, dataset.units(features.indices), FOLDS)
+        tests = [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
+    if not len(tests[0]):
+        raise DataError("There is no readable test image to measure accuracy on.")
+    return learning_curve(features.values, labels, tests, n_draws=n_draws, seed=seed, reporter=reporter)
 
 
 def _sizes(n: int, smallest: int) -> list[int]:
@@ -167,13 +174,16 @@ def _draw(y: IntArray, n: int, random: np.random.Generator) -> IntArray:
     return np.sort(np.concatenate([part[: max(2, round(share * len(part)))] for part in parts]))
 
 
-def _assemble(sizes: IntArray, measured: list[FloatArray], n_test: int, n_draws: int, seed: int) -> LearningCurve:
+def _assemble(
+    sizes: IntArray, measured: Sequence[FloatArray], n_test: int, n_tests: int, n_draws: int, seed: int
+) -> LearningCurve:
     random = np.random.default_rng(seed)
     means = np.array([fits.mean() for fits in measured])
     spread = np.array([fits.std(ddof=1) if len(fits) > 1 else 0.0 for fits in measured])
     spread[-1] = spread[-2]  # all images can be drawn in one way only, but others might have come
     # the same test images judge every size: their chance moves the whole curve up or down
-    shared = random.normal(0, 1, (_REFITS, 1)) * np.sqrt(means * (1 - means) / n_test)
+    inflation = CROSS_VALIDATED if n_tests > 1 else 1.0
+    shared = random.normal(0, 1, (_REFITS, 1)) * np.sqrt(inflation * means * (1 - means) / n_test)
     drawn = np.clip(means + shared + random.normal(0, 1, (_REFITS, len(means))) * spread, 0, 1)
     low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
     weights = 1 / np.maximum(spread, 0.002)
@@ -182,7 +192,7 @@ def _assemble(sizes: IntArray, measured: list[FloatArray], n_test: int, n_draws:
     refits = np.array([[curve(n) for n in ahead_n] for curve in (_fit(sizes, row, weights) for row in drawn)])
     ends = np.percentile(refits, (2.5, 97.5), axis=0)
     ahead = {n: Interval(best(n), float(ends[0, i]), float(ends[1, i])) for i, n in enumerate(ahead_n)}
-    return LearningCurve(sizes, means, low, high, ahead, n_test, n_draws)
+    return LearningCurve(sizes, means, low, high, ahead, n_test, n_tests if n_tests > 1 else 0, n_draws)
 
 
 def _fit(sizes: IntArray, accuracy: FloatArray, weights: FloatArray) -> Callable[[float], float]:

@@ -72,6 +72,14 @@ class Evaluation:
     n_bad: int = 0
 
     @property
+    def tested_on(self) -> str:
+        """Which images, and that nothing had learned from them, in words that end a sentence."""
+        if not self.n_folds:
+            return f"{self.n:,} images that training never saw"
+        by = f"each answered by a top that had not learned from it ({self.n_folds}-fold cross-validation)"
+        return f"{self.n:,} images, {by}"
+
+    @property
     def most_confused(self) -> tuple[tuple[str, str, int], ...]:
         """(true class, class it was called, how many images), the most frequent mistakes first; ten at most."""
         mistakes = self.confusion.copy()

@@ -17,7 +17,7 @@ from topwork.data.dataset import ImageDataset
 from topwork.data.splits import TEST, deal_folds, growing_sample
 from topwork.errors import DataError, OptionError
 from topwork.evaluation.comparison import ComparedBackbone
-from topwork.evaluation.intervals import Proportion, proportion
+from topwork.evaluation.intervals import CROSS_VALIDATED, Proportion, proportion
 from topwork.features.extraction import extract_features
 from topwork.progress import Reporter
 from topwork.tops.cross_validation import out_of_sample_probabilities
@@ -113,7 +113,7 @@ class Racer:
     @property
     def accuracy(self) -> Proportion:
         """Cross-validated, of its last round."""
-        return proportion(int(self.right.sum()), len(self.right))
+        return proportion(int(self.right.sum()), len(self.right), inflation=CROSS_VALIDATED)
 
     def seconds_for(self, n: int) -> float:
         """About what a round of `n` images takes, of which those so far are done."""

@@ -52,6 +52,7 @@ def report_html(
         headline=unbroken(headline(test)),
         sentences=[unbroken(sentence) for sentence in sentences(test)],
         test=test,
+        tested="images" if test.n_folds else "test images",
         record=record,
         history=_history_chart(training),
         held_out=_held_out_words(training),

@@ -17,8 +17,8 @@ def headline(test: Evaluation) -> str:
     """The one sentence to remember."""
     accuracy = test.accuracy
     return (
-        f"Right on {100 * accuracy.value:.1f} % of {test.n:,} images that training never saw "
-        f"(95 % interval {100 * accuracy.low:.1f} to {100 * accuracy.high:.1f} %)."
+        f"Right on {100 * accuracy.value:.1f} % (95 % interval {100 * accuracy.low:.1f} to "
+        f"{100 * accuracy.high:.1f} %) of {test.tested_on}."
     )
 
 
@@ -32,7 +32,8 @@ def _small(test: Evaluation) -> str:
     width = test.accuracy.high - test.accuracy.low
     if width <= _WIDE:
         return ""
-    return f"The test is small: the interval is {100 * width:.0f} points wide. More test images would tell more."
+    images = "images" if test.n_folds else "test images"
+    return f"The test is small: the interval is {100 * width:.0f} points wide. More {images} would tell more."
 
 
 def _chance(test: Evaluation) -> str:

@@ -59,16 +59,27 @@ def export_run(
     dataset = dataset or _dataset_of(path)
     if int8 and recorded is None:
         raise DataError("--int8 is measured on the run's test images; give a run folder, not a classifier alone.")
+    if int8 and recorded and TEST not in recorded.sides:
+        raise DataError(
+            "int8 is delivered only if the accuracy on test images bears it, and this run has none: it was "
+            "cross-validated. Train with `test=0.2`, and export that run."
+        )
     for_int8 = _int8_images(classifier, dataset, recorded) if int8 and recorded else None
-    images = for_int8.test if for_int8 else _find(dataset, recorded, TEST, GATE_IMAGES)[0]
+    images = for_int8.test if for_int8 else _gate_images(dataset, recorded)
     if not images:
-        raise DataError(f"No test image of the run can be read in {dataset.origin!r}. Say where they are with --data.")
+        raise DataError(f"No image of the run can be read in {dataset.origin!r}. Say where they are with --data.")
     n = len(images)
     reporter.note(f"Exporting to {form.name}; then {n:,} images go through the exported file and through Topwork")
     if classifier.backbone.precision != "f32":
         reporter.note("This classifier computes in bf16, the file in float32; so does Topwork for this comparison")
     folder = Path(out) if out is not None else path / "exports" / (form.name + ("-int8" if int8 else ""))
     return export_classifier(classifier, to, folder, images, int8=for_int8)
+
+
+def _gate_images(dataset: ImageDataset, recorded: RecordedImages | None) -> list[Payload]:
+    """Test images of the run; where it was cross-validated, images for training: both files answer all images alike."""
+    is_tested = recorded is None or TEST in recorded.sides
+    return _find(dataset, recorded, TEST if is_tested else TRAIN, GATE_IMAGES)[0]
 
 
 def _int8_images(classifier: ImageClassifier, dataset: ImageDataset, recorded: RecordedImages) -> Int8Images:

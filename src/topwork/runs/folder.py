@@ -88,7 +88,9 @@ def write_run_folder(
 
 def _with_accuracy(classifier: ImageClassifier, test: Evaluation) -> ImageClassifier:
     """The classifier with its test accuracy on record: who is given its folder alone should know how good it is."""
-    return replace(classifier, record={**classifier.record, "test_accuracy": test.accuracy.as_dict()})
+    return replace(
+        classifier, record={**classifier.record, "test_accuracy": test.accuracy.as_dict(), "test_folds": test.n_folds}
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from topwork.words import counted
 def model_card(classifier: ImageClassifier, training: Training, test: Evaluation, command: str) -> str:
     """Markdown with a YAML head: what the classifier is, how good it is, how to use it, how it was made."""
     backbone, dataset = classifier.backbone, training.dataset
+    split, for_testing = ("train", "") if test.n_folds else ("test", f", {test.n:,} for testing")
     head = [
         "---",
         "library_name: topwork",
@@ -24,7 +25,7 @@ def model_card(classifier: ImageClassifier, training: Training, test: Evaluation
         f"- name: {json.dumps(f'{backbone.name} with a new top')}",
         "  results:",
         "  - task: {type: image-classification}",
-        f"    dataset: {{name: {json.dumps(dataset.origin)}, type: {json.dumps(dataset.origin)}, split: test}}",
+        f"    dataset: {{name: {json.dumps(dataset.origin)}, type: {json.dumps(dataset.origin)}, split: {split}}}",
         "    metrics:",
         f"    - {{type: accuracy, value: {test.accuracy.value:.4f}}}",
         "---",
@@ -38,10 +39,10 @@ def model_card(classifier: ImageClassifier, training: Training, test: Evaluation
         "",
         f"# {len(classifier.class_names)} classes on {backbone.name}",
         "",
-        f"Answers {test.accuracy} of the test images right ({test.n:,} images that training never saw; in brackets "
-        "the 95 % interval, which holds for images like these).",
+        f"Right on {test.accuracy} of {test.tested_on}. In brackets stands the 95 % interval, which holds for "
+        "images like these.",
         "",
-        "| class | test images | recall | precision | F1 |",
+        f"| class | {'images' if test.n_folds else 'test images'} | recall | precision | F1 |",
         "|---|---|---|---|---|",
         *rows,
         "",
@@ -56,8 +57,8 @@ def model_card(classifier: ImageClassifier, training: Training, test: Evaluation
         f"- Backbone: {backbone.name}, frozen, weights {backbone.weights.origin}, input {backbone.size} pixels, "
         f"{backbone.pooling} pooling, {backbone.precision}. Licence of its weights: {backbone.card.licence}.",
         f"- Top: {json.dumps(classifier.record['top'])}",
-        f"- Images: {_learned(training)}, {test.n:,} for testing; {len(training.bad):,} could not be read (`run.json` "
-        "lists them).",
+        f"- Images: {_learned(training)}{for_testing}; {len(training.bad):,} could not be read (`run.json` lists "
+        "them).",
         *_torn_groups(len(dataset.torn_groups)),
         *_corrections(dataset.corrections),
         f"- Command: `{command}`" if command else "- Made from Python.",

@@ -18,7 +18,7 @@ from topwork.backbones.cards import STARTER
 from topwork.backbones.engines import Device
 from topwork.checks.check import DataCheck, check_dataset
 from topwork.classifier.classifier import ImageClassifier
-from topwork.classifier.fitting import TEST_FOLDS, cross_test
+from topwork.classifier.fitting import CrossTest, cross_test
 from topwork.classifier.predictions import Predictions
 from topwork.classifier.saving import load_classifier
 from topwork.classifier.training import Training, fit_classifier
@@ -114,9 +114,11 @@ def train(
     if training is None:
         raise DataError("The classifier has no record of its training.")
     _warn_of_few(training, reporter)
-    test, predictions = _test(classifier, training, reporter)
+    is_tested = np.any(np.asarray(split.sides) == TEST)
+    folded = None if is_tested else cross_test(training.top, training.examples, reporter)
+    test, predictions = _test(classifier, training) if folded is None else _cross_test(training, folded)
     held_out = _evaluate_held_out(training, classifier.class_names)
-    found = _check(training, classifier.backbone, reporter, seed) if check else None
+    found = _check(training, classifier.backbone, folded, reporter, seed) if check else None
     facts = RunFacts(command=command, seed=seed, seconds=time.perf_counter() - began)
     results = (classifier, training, test, held_out, predictions, found, facts)
     folder = _write_run(dataset, out, results, reporter)
@@ -211,19 +213,28 @@ def _folder_names(dataset: ImageDataset, out: str | Path | None) -> Iterator[Pat
     yield from (stem.with_name(f"{stem.name}-{number}") for number in count(1))
 
 
-def _check(training: Training, backbone: Backbone, reporter: Reporter, seed: int) -> DataCheck | None:
+def _check(
+    training: Training, backbone: Backbone, tested: CrossTest | None, reporter: Reporter, seed: int
+) -> DataCheck | None:
+    folds = None
+    if tested is not None:
+        folds = np.zeros(len(training.dataset), np.int64)
+        folds[training.features.indices[tested.rows]] = tested.folds
     try:
-        found = check_dataset(training.dataset, backbone, features=training.features, reporter=reporter, seed=seed)
+        found = check_dataset(
+            training.dataset, backbone, features=training.features, folds=folds, reporter=reporter, seed=seed
+        )
     except TopworkError as error:  # what was trained must not be lost for it
         reporter.warning(f"the data could not be checked: {error}")
         return None
     leaked, clashes = found.leaked_tests, found.contradictions
     if len(leaked):
-        n_test = int(np.sum(found.sides == TEST))
+        n_tested, is_or_are = int(found.is_tested.sum()), "is" if len(leaked) == 1 else "are"
+        where = "in training or validation" if folds is None else "in another fold of the cross-validation"
         reporter.warning(
-            f"{len(leaked):,} of {counted(n_test, 'test image')} {'is' if len(leaked) == 1 else 'are'} in training or "
-            f"validation too, as copies or near copies (such as {found.pair_text(found.leaks[0])}). Test accuracy may "
-            f"be too high by up to {100 * len(leaked) / n_test:.1f} points."
+            f"{len(leaked):,} of {counted(n_tested, 'test image')} {is_or_are} {where} too, as copies or near copies "
+            f"(such as {found.pair_text(found.leaks[0])}). Test accuracy may be too high by up to "
+            f"{100 * len(leaked) / n_tested:.1f} points."
         )
     if len(clashes):
         reporter.warning(
@@ -261,26 +272,30 @@ def _warn_of_torn_groups(dataset: ImageDataset, reporter: Reporter) -> None:
         )
 
 
-def _test(classifier: ImageClassifier, training: Training, reporter: Reporter) -> tuple[Evaluation, Predictions]:
-    """The test, and the answers in it: on the test images; or on all by cross-validation, where there are none."""
-    dataset, features, names = training.dataset, training.features, tuple(training.dataset.names)
+def _test(classifier: ImageClassifier, training: Training) -> tuple[Evaluation, Predictions]:
+    """How good the classifier is on the test images, and its answers."""
+    dataset, features = training.dataset, training.features
     is_test = np.asarray(dataset.sides) == TEST
-    n_folds = 0
-    if not np.any(is_test):
-        rows, probabilities = cross_test(training.top, training.examples, reporter)
-        predictions = Predictions(names, features.indices[rows], probabilities, (), classifier.class_names)
-        n_folds, n_bad = TEST_FOLDS, len(training.bad)
-    else:
-        rows = np.flatnonzero(is_test[features.indices])
-        if len(rows) == 0:
-            raise DataError("There is no readable test image. Add images, or let Topwork split them.")
-        predictions = classifier.predict_features(features.values[rows], names, features.indices[rows])
-        n_bad = sum(1 for image in training.bad if is_test[image.index])
+    rows = np.flatnonzero(is_test[features.indices])
+    if len(rows) == 0:
+        raise DataError("There is no readable test image. Add images, or let Topwork split them.")
+    predictions = classifier.predict_features(features.values[rows], tuple(dataset.names), features.indices[rows])
     labels = dataset.labels[predictions.indices]
+    n_bad = sum(1 for image in training.bad if is_test[image.index])
+    return evaluate_probabilities(labels, predictions.probabilities, predictions.class_names, n_bad=n_bad), predictions
+
+
+def _cross_test(training: Training, tested: CrossTest) -> tuple[Evaluation, Predictions]:
+    """How good tops like it are on images that they had not learned from, and their answers."""
+    dataset, indices = training.dataset, training.features.indices[tested.rows]
     evaluation = evaluate_probabilities(
-        labels, predictions.probabilities, predictions.class_names, n_folds=n_folds, n_bad=n_bad
+        dataset.labels[indices],
+        tested.probabilities,
+        dataset.class_names,
+        n_folds=len(np.unique(tested.folds)),
+        n_bad=len(training.bad),
     )
-    return evaluation, predictions
+    return evaluation, Predictions(tuple(dataset.names), indices, tested.probabilities, (), dataset.class_names)
 
 
 def _evaluate_held_out(training: Training, class_names: tuple[str, ...]) -> Evaluation | None:
