@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyarrow.parquet as parquet
 import pytest
+from PIL import Image
 
 from helpers import make_photo, make_photos
 
@@ -129,3 +130,24 @@ def test_ctrl_c_says_what_is_kept(digits_classifier: Path, tmp_path: Path) -> No
         assert "Interrupted." in err
         assert ("are kept: run the same command again" in err) == said
         assert "Traceback" not in err
+
+
+def test_text_marks_images_unlike_the_training_images(
+    topwork: Topwork, digits_classifier: Path, tmp_path: Path
+) -> None:
+    Image.effect_noise((64, 64), 90).save(tmp_path / "photo.png")
+    row = json.loads(topwork("predict", digits_classifier, "photo.png", "--format", "jsonl").out)
+    assert row["unknown"] is True
+    marked = topwork("predict", digits_classifier, "photo.png").out
+    assert marked.rstrip().endswith("(unlike the training images)")
+    assert "unlike" not in topwork("predict", digits_classifier, "photo.png", "--unknown").out
+
+
+def test_a_class_called_unknown_is_not_mixed_up_with_unknown_images(topwork: Topwork, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", n=20)
+    (photos / "ash").rename(photos / "unknown")
+    assert topwork("train", photos, "--out", "run", "--no-check").status == 0
+    assert topwork("predict", "run", photos / "birch").status == 0
+    refused = topwork("predict", "run", photos / "birch", "--unknown")
+    assert refused.status == 2
+    assert "has a class called 'unknown'" in refused.err

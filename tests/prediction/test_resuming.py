@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +121,10 @@ def test_other_images_are_not_answered_from_what_is_kept(
     kept = tmp_path / ".answers.csv.part"
 
     def keep_all() -> None:
-        with resuming.open_kept(out, classifier, find_images([str(tmp_path)]), Reporter()) as answers:
-            answers.take(classifier.stream(find_images([str(tmp_path)])))
+        source = find_images([str(tmp_path)])
+        facts = resuming.answer_facts(classifier, source)
+        with resuming.open_kept(out, classifier, source, facts, Reporter()) as answers:
+            answers.take(classifier.stream(source))
 
     keep_all()
     assert len(list(kept.glob("*.safetensors"))) == 1
@@ -136,10 +139,47 @@ def test_other_images_are_not_answered_from_what_is_kept(
 def test_one_file_is_made_by_one_process_at_a_time(classifier: ImageClassifier, table: Path, tmp_path: Path) -> None:
     source, out = find_images([str(table)]), tmp_path / "answers.csv"
     with (
-        resuming.open_kept(out, classifier, source, Reporter()),
+        resuming.open_kept(out, classifier, source, {}, Reporter()),
         pytest.raises(OptionError, match="Another process is writing"),
     ):
         predict_file(classifier, source, out)
+
+
+def test_a_finished_file_is_not_computed_again_nor_that_of_another_classifier_overwritten(
+    topwork: Callable[..., Any], classifier: ImageClassifier, digits_classifier: Path, tmp_path: Path
+) -> None:
+    for i in range(3):
+        make_photo((200, 60, 40), i).save(tmp_path / f"{i}.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    command = ["predict", digits_classifier, "0.png", "1.png", "bad.png", "--out", "answers.csv"]
+    assert topwork(*command).status == 1
+    before = (tmp_path / "answers.csv").stat()
+    again = topwork(*command)
+    assert again.status == 1
+    assert "3 answers: answers.csv" in again.err
+    assert "1 of 3 images can't be read" in again.err
+    assert (tmp_path / "answers.csv").stat().st_ino == before.st_ino  # not written again
+    heard = Listener()
+    source = find_images(["0.png", "1.png", "bad.png"])
+    assert predict_file(tw.load_classifier(digits_classifier), source, Path("answers.csv"), reporter=heard) == 1
+    assert heard.lines == ["Already complete: 3 answers."]
+    assert topwork(*command, "--runners-up", "0").status == 1  # other columns, the same classifier
+    assert "class_2" not in (tmp_path / "answers.csv").read_text()
+    assert topwork("predict", digits_classifier, "2.png", "--out", "answers.csv").status == 0  # other images
+    other = replace(classifier, class_names=tuple("abcdefghij"))
+    with pytest.raises(OptionError, match="isn't known as answers of this classifier"):
+        predict_file(other, source, Path("answers.csv"))
+    (tmp_path / "mine.csv").write_text("a,b\n")
+    refused = topwork("predict", digits_classifier, "2.png", "--out", "mine.csv")
+    assert refused.status == 1
+    assert "or replace it: --replace" in refused.err
+    assert (tmp_path / "mine.csv").read_text() == "a,b\n"
+    assert topwork("predict", digits_classifier, "2.png", "--out", "mine.csv", "--replace").status == 0
+    assert topwork("predict", digits_classifier, "2.png", "--replace").status == 2
+    predict_file(other, source, Path("answers.csv"), replace=True)
+    (tmp_path / "answers.csv").write_text("changed by hand\n")
+    with pytest.raises(OptionError):
+        predict_file(other, source, Path("answers.csv"))
 
 
 def test_killed_at_any_moment_it_goes_on(digits_classifier: Path, table: Path, tmp_path: Path) -> None:

@@ -166,6 +166,22 @@ def test_verdict_of_a_small_and_of_a_perfect_test() -> None:
     assert any("The test is small" in sentence for sentence in sentences(perfect))
 
 
+def test_probabilities_are_doubted_only_where_chance_does_not_explain_it() -> None:
+    random = np.random.default_rng(0)
+
+    def said(n: int, exponent: float) -> str:
+        """Of n answers whose probabilities are those of a calibrated classifier, sharpened by an exponent."""
+        sure = random.uniform(0.5, 1, n)
+        labels = (random.random(n) > sure).astype(int)
+        called = sure**exponent / (sure**exponent + (1 - sure) ** exponent)
+        return " ".join(sentences(evaluate_probabilities(labels, np.stack([called, 1 - called], 1), ("a", "b"))))
+
+    assert "at their word: on average" in said(20_000, 1.0)
+    assert "can be chance" in said(150, 1.0)
+    assert "more than chance explains: take them as an order" in said(2000, 3.0)
+    assert "more than chance explains: take them as an order" in said(200, 8.0)
+
+
 def test_many_classes_get_pairs_and_no_matrix(topwork: Callable[..., object], tmp_path: Path) -> None:
     photos = tmp_path / "many"
     random = np.random.default_rng(0)

@@ -76,6 +76,13 @@ class Training:
     seconds_top: float
 
     @property
+    def n_of_class(self) -> dict[str, int]:
+        """How many images of each class it learned from, those for validation included."""
+        learned = self.examples.learned[self.examples.learned < self.examples.n_plain]
+        counts = np.bincount(self.examples.labels(learned), minlength=len(self.dataset.class_names))
+        return dict(zip(self.dataset.class_names, counts.tolist(), strict=True))
+
+    @property
     def temperature(self) -> float | None:
         """What the logits are divided by; None for a top that isn't ours."""
         return self.held_out.temperature if self.held_out else None

@@ -41,6 +41,7 @@ MANY = 100
     metavar="FILE",
     help="Write .csv, .jsonl or .parquet; resumes where it stopped.",
 )
+@click.option("--replace", is_flag=True, help="With --out: replace the file even if it isn't of this classifier.")
 @click.option("--watch", is_flag=True, help="Then answer images as they arrive in the folders, until Ctrl-C.")
 @click.option("--runners-up", type=click.IntRange(0), default=2, show_default=True, help="How many to show.")
 @click.option("--unknown", is_flag=True, help="Answer unknown for images unlike all that it was trained on.")
@@ -58,6 +59,7 @@ def predict(
     images: tuple[str, ...],
     kind: str | None,
     out: Path | None,
+    replace: bool,
     watch: bool,
     runners_up: int,
     unknown: bool,
@@ -78,13 +80,16 @@ def predict(
     if watch and (image_column or image_root):
         raise click.UsageError("--image-column and --image-root are for tables, and --watch for folders.")
     classifier = load_classifier(run, device=device)  # type: ignore[arg-type]
+    if replace and (watch or out is None):
+        raise click.UsageError("--replace is for a file that --out names, and that --watch does not add to.")
     if unknown:
         classifier.require_novelty()
+        _require_no_class_of_that_name(classifier.class_names)
     wording = Wording(runners_up, unknown)
     try:
         if watch:
             return _watch(classifier, images, kind or "text", out, wording, quiet)
-        return _answer(classifier, images, kind or "text", out, wording, (image_column, image_root), quiet)
+        return _answer(classifier, images, kind or "text", out, replace, wording, (image_column, image_root), quiet)
     except KeyboardInterrupt:
         kept = " The answers so far are kept: run the same command again, and it goes on there." if out else ""
         say(f"\nInterrupted.{kept}", err=True)
@@ -108,11 +113,23 @@ def _require_fitting_options(out: Path | None, kind: str | None, watch: bool, im
         file_kind(out)
 
 
+def _require_no_class_of_that_name(class_names: tuple[str, ...]) -> None:
+    from topwork.classifier.answers import UNKNOWN
+
+    if UNKNOWN in class_names:
+        raise click.UsageError(
+            f"The classifier has a class called {UNKNOWN!r}: with --unknown, one answer would mean two things. "
+            "Leave it out; text marks images unlike the training images, and .csv, .jsonl and .parquet have a column "
+            "for it."
+        )
+
+
 def _answer(
     classifier: ImageClassifier,
     images: tuple[str, ...],
     kind: str,
     out: Path | None,
+    replace: bool,
     wording: Wording,
     table: tuple[str | None, Path | None],
     quiet: bool,
@@ -133,7 +150,7 @@ def _answer(
     if out is None:
         n_bad = predict_rows(classifier, source, _say, kind=kind, wording=wording, reporter=reporter)  # type: ignore[arg-type]
     else:
-        n_bad = predict_file(classifier, source, out, wording=wording, reporter=reporter)
+        n_bad = predict_file(classifier, source, out, wording=wording, replace=replace, reporter=reporter)
         if not quiet:
             say(f"{len(source):,} answers: {printable(str(out))}", err=True)
     if n_bad and (out is not None or is_many):

@@ -12,6 +12,7 @@ from topwork.types import FloatArray, IntArray
 
 BINS = 15
 _POINTS = 100
+_DRAWS = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,13 @@ class Reliability:
     accuracy: FloatArray
     n: IntArray
     error: float
+
+    @property
+    def chance(self) -> float:
+        """The error below which a calibrated classifier stays on so many answers, 97.5 times in 100."""
+        right = np.random.default_rng(0).binomial(self.n, np.clip(self.confidence, 0, 1), (_DRAWS, len(self.n)))
+        errors = np.abs(right - self.n * self.confidence).sum(axis=1) / self.n.sum()
+        return float(np.percentile(errors, 97.5))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from topwork.classifier.classifier import ImageClassifier
 from topwork.data.sources import ImageSource
 from topwork.files import storage_errors, sync_file
-from topwork.prediction.resuming import open_kept
+from topwork.prediction.finished import is_finished, record_finished
+from topwork.prediction.resuming import answer_facts, open_kept
 from topwork.prediction.rows import PLAIN, RowKind, Wording, row_form
 from topwork.prediction.writers import file_kind, open_writer
 from topwork.progress import Reporter
@@ -52,6 +53,7 @@ def predict_file(
     out: Path,
     *,
     wording: Wording = PLAIN,
+    replace: bool = False,
     reporter: Reporter | None = None,
 ) -> int:
     """Write the answers for the images of `source`, in order, as the file `out`, which appears whole or not at all.
@@ -62,21 +64,30 @@ def predict_file(
     Args:
         classifier: what answers; one that could be saved.
         source: the images; see `find_images`.
-        out: a file in .csv, .jsonl or .parquet; one that is there is replaced.
+        out: a file in .csv, .jsonl or .parquet. One that is there and holds these answers stays as it is; one of other
+            images by this classifier is replaced.
         wording: what is said of each image.
+        replace: whether any other file is replaced too.
         reporter: hears of progress.
 
     Returns:
         How many images can't be read; they are named among the rows.
 
     Raises:
-        OptionError: another suffix; or another process is making the same file.
+        OptionError: another suffix; a file is there that isn't known as answers of this classifier, and `replace` is
+            False; or another process is making the same file.
         StorageError: it can't be written.
     """
     reporter = reporter or Reporter()
     kind = file_kind(out)
     n_bad = 0
-    with open_kept(out, classifier, source, reporter) as kept:
+    facts = answer_facts(classifier, source)
+    whole = {**facts, "other wording": [wording.runners_up, wording.as_unknown]}
+    finished = is_finished(out, whole, replace=replace)
+    if finished is not None:
+        reporter.note(f"Already complete: {len(source):,} answers.")
+        return finished
+    with open_kept(out, classifier, source, facts, reporter) as kept:
         if kept.n < len(source):
             kept.take(classifier.stream(source, reporter, first=kept.n))
         with storage_errors(out):
@@ -86,5 +97,6 @@ def predict_file(
                     n_bad += len(predictions.bad)
             sync_file(kept.whole)
             os.replace(kept.whole, out)
+        record_finished(out, whole, n_bad)
         kept.discard()
     return n_bad

@@ -40,18 +40,19 @@ _FACTS, _WHOLE = "facts.json", "whole"
 
 
 @contextlib.contextmanager
-def open_kept(out: Path, classifier: ImageClassifier, source: ImageSource, reporter: Reporter) -> Iterator[KeptAnswers]:
+def open_kept(
+    out: Path, classifier: ImageClassifier, source: ImageSource, facts: dict[str, Any], reporter: Reporter
+) -> Iterator[KeptAnswers]:
     """The answers kept for the file `out`, by this process alone until the block ends.
 
-    They are those of an earlier run where that answered the same images by the same classifier, else none; `reporter`
-    hears which.
+    They are those of an earlier run where that had the same `facts` (see `answer_facts`), else none; `reporter` hears
+    which.
 
     Raises:
         OptionError: another process is making the same file.
         StorageError: nothing can be written beside it.
     """
     folder = out.with_name(f".{out.name}.part")
-    facts = _facts(classifier, source)
     with contextlib.ExitStack() as stack:
         with storage_errors(folder):
             stack.enter_context(one_at_a_time(out, wait=False))
@@ -78,7 +79,7 @@ def _clear(folder: Path, before: dict[str, Any] | None, facts: dict[str, Any], r
         )
 
 
-def _facts(classifier: ImageClassifier, source: ImageSource) -> dict[str, Any]:
+def answer_facts(classifier: ImageClassifier, source: ImageSource) -> dict[str, Any]:
     """All that the answers depend on, each under the words that say it changed."""
     return {
         "other Topwork": VERSION,

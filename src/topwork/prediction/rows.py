@@ -21,6 +21,7 @@ RowKind: TypeAlias = Literal["text", "csv", "jsonl"]
 
 _WIDEST_NAME = 60
 _WIDEST_CLASS = 40
+_UNLIKE = "   (unlike the training images)"
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ class TextRows(RowForm):
             f"{_in_line(other['class'])} {100 * other['probability']:.1f} %" for other in row["runners_up"]
         )
         sure = f"{'':>7}" if row["probability"] is None else f"{100 * row['probability']:5.1f} %"
-        return f"{name}  {_in_line(row['class']):<{self.class_width}}  {sure}   {others}".rstrip() + "\n"
+        mark = _UNLIKE if row["unknown"] and not self.wording.as_unknown else ""
+        return f"{name}  {_in_line(row['class']):<{self.class_width}}  {sure}   {others}{mark}".rstrip() + "\n"
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ def report_html(
         headline=unbroken(headline(test)),
         sentences=[unbroken(sentence) for sentence in sentences(test)],
         test=test,
+        learned=training.n_of_class,
         tested="images" if test.n_folds else "test images",
         record=record,
         history=_history_chart(training),

@@ -7,7 +7,7 @@ from topwork.evaluation.metrics import Evaluation
 _WIDE = 0.1
 """An interval wider than this says that the test is too small to tell much."""
 _HONEST = 0.03
-"""Mean distance between probability and accuracy up to which probabilities are called believable."""
+"""Mean distance between probability and accuracy up to which probabilities are called believable, without more ado."""
 _ANSWERED = 0.8
 _ENOUGH_FOR_TRUST = 100
 """Test images below which nothing can be said of the probabilities."""
@@ -59,10 +59,10 @@ def _trust(test: Evaluation) -> str:
     error = test.reliability.error
     if error <= _HONEST:
         return f"Its probabilities can be taken at their word: on average they are off by {100 * error:.1f} points."
-    return (
-        f"Its probabilities are off by {100 * error:.1f} points on average (in part by chance, where images are few): "
-        "take them as an order, not as odds."
-    )
+    off = f"Its probabilities are off by {100 * error:.1f} points on average"
+    if error <= test.reliability.chance:
+        return f"{off}. On so few images that can be chance: whether they can be taken at their word is open."
+    return f"{off}, more than chance explains: take them as an order, not as odds."
 
 
 def _abstain(test: Evaluation) -> str:
