@@ -64,7 +64,7 @@ def test_the_command_draws_and_names_the_nearest(topwork: Callable[..., object],
     assert "red" in answer.out  # type: ignore[attr-defined]
     assert answer.out.count("cosine") == 5  # type: ignore[attr-defined]
     page = (tmp_path / "explanation.html").read_text("utf-8")
-    assert page.count("data:image/jpeg") == 2
+    assert page.count("data:image/jpeg") == 2 + 5  # the image twice, and its neighbours
     assert "http" not in page
 
 

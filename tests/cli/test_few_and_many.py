@@ -48,6 +48,14 @@ def test_two_classes_from_training_to_explanation(topwork: Topwork, tmp_path: Pa
     other = make_photos(tmp_path / "other", n=3, classes=("ash", "birch"), seed=900)
     assert topwork("evaluate", "run", other).status == 0  # type: ignore[attr-defined]
     assert topwork("explain", "run", other / "ash" / "0.png", "--out", "e.html").status == 0  # type: ignore[attr-defined]
+    shown = (tmp_path / "e.html").read_text("utf-8")
+    assert shown.count("data:image/jpeg") == 2 + 5  # the image twice, and its neighbours
+    itself = photos / "ash" / "0.png"
+    assert "ash/0.png" not in topwork("explain", "run", itself).out.split("Nearest")[1]  # type: ignore[attr-defined]
+    other_picture, gone = sorted((photos / "ash").iterdir())[1:3]
+    other_picture.write_bytes((photos / "birch" / "0.png").read_bytes())
+    gone.unlink()
+    assert topwork("explain", "run", itself, "--out", "e.html").status == 0  # type: ignore[attr-defined]
 
 
 def test_a_thousand_classes(topwork: Topwork, tmp_path: Path) -> None:

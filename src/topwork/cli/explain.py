@@ -37,10 +37,11 @@ def explain(run: str, image: Path, class_name: str | None, out: Path, device: st
     """Show what in IMAGE speaks for the answer of the classifier in RUN, and the training images nearest to it."""
     from topwork.classifier.explanation import explain as explain_image
     from topwork.classifier.saving import load_classifier
+    from topwork.data.decoding import digest_of
     from topwork.errors import BadImageError
     from topwork.files import printable, write_text
     from topwork.report.explanation import explanation_html
-    from topwork.runs.neighbours import nearest_training_images
+    from topwork.runs.neighbours import nearest_training_images, pictures_of_neighbours
 
     classifier = load_classifier(run, device=device)  # type: ignore[arg-type]
     shown = printable(str(image))
@@ -48,8 +49,9 @@ def explain(run: str, image: Path, class_name: str | None, out: Path, device: st
         found = explain_image(classifier, image, class_name=class_name)
     except OSError as error:
         raise BadImageError(shown, error.strerror or str(error)) from error
-    neighbours = nearest_training_images(Path(run), classifier, found.features)
-    write_text(out, explanation_html(found, shown, neighbours))
+    neighbours = nearest_training_images(Path(run), classifier, found.features, besides=digest_of(image))
+    pictures = pictures_of_neighbours(Path(run), neighbours)
+    write_text(out, explanation_html(found, shown, list(zip(neighbours, pictures, strict=True))))
     say(f"{shown}: {found.class_name}, {100 * found.probability:.1f} %")
     say(f"What speaks for it, by {found.method}: {printable(str(out))}")
     say(_neighbours_text(neighbours))

@@ -14,7 +14,7 @@ import click
 from topwork.progress import Reporter, Row, Task
 from topwork.words import visible
 
-_RENAMED = {"ignore-classes": "ignore-class"}
+_RENAMED = {"ignore-classes": "ignore-class", "dataset": "data"}
 """Flags that are not called as their parameters are."""
 
 

@@ -16,13 +16,14 @@ _SIDE = 448
 _QUALITY = 85
 
 
-def explanation_html(found: Explanation, name: str, neighbours: Sequence[object]) -> str:
+def explanation_html(found: Explanation, name: str, neighbours: Sequence[tuple[object, str]]) -> str:
     """The page.
 
     Args:
         found: as from `explain`.
         name: what a person calls the image.
-        neighbours: training images with `name`, `label` and `cosine`, the nearest first.
+        neighbours: training images with `name`, `label` and `cosine`, the nearest first; and each as a picture's
+            address, empty where it can't be shown.
     """
     plain = np.asarray(Image.fromarray(found.image).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC))
     return render(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,20 +11,17 @@ from topwork.classifier.saving import load_classifier
 from topwork.data.dataset import ImageDataset
 from topwork.data.decoding import Payload, digest_of, has_8_bits, quiet_pillow, read_image
 from topwork.data.splits import TEST, TRAIN
-from topwork.errors import BadImageError, DataError, TopworkError
+from topwork.errors import BadImageError, DataError
 from topwork.export.export import Export, export_classifier
 from topwork.export.formats import find_format
 from topwork.export.quantization import CALIBRATION_IMAGES, Int8Images
-from topwork.files import printable, read_json
 from topwork.progress import Reporter, console_reporter
-from topwork.runs.folder import RecordedImages, recorded_images
-from topwork.types import IntArray
+from topwork.runs.images import RecordedImages, dataset_of_run, recorded_images, rows_of
 
 GATE_IMAGES = 32
 """How many of the run's test images go through the gate."""
 INT8_TEST_IMAGES = 2_000
 """How many of them tell what int8 costs, at most."""
-_TEXT_OPTIONS = ("image_column", "label_column", "split_column", "image_root")
 
 
 def export_run(
@@ -56,9 +52,9 @@ def export_run(
     path, form = Path(path), find_format(to, int8=int8)
     classifier = load_classifier(path, device="cpu")
     recorded = recorded_images(path)
-    dataset = dataset or _dataset_of(path)
+    dataset = dataset or dataset_of_run(path)
     if int8 and recorded is None:
-        raise DataError("--int8 is measured on the run's test images; give a run folder, not a classifier alone.")
+        raise DataError("int8 is measured on the run's test images; give a run folder, not a classifier alone.")
     if int8 and recorded and TEST not in recorded.sides:
         raise DataError(
             "int8 is delivered only if the accuracy on test images bears it, and this run has none: it was "
@@ -67,7 +63,7 @@ def export_run(
     for_int8 = _int8_images(classifier, dataset, recorded) if int8 and recorded else None
     images = for_int8.test if for_int8 else _gate_images(dataset, recorded)
     if not images:
-        raise DataError(f"No image of the run can be read in {dataset.origin!r}. Say where they are with --data.")
+        raise DataError(f"No image of the run can be read in {dataset.origin!r}. Say where they are: `dataset=FOLDER`.")
     n = len(images)
     reporter.note(f"Exporting to {form.name}; then {n:,} images go through the exported file and through Topwork")
     if classifier.backbone.precision != "f32":
@@ -86,47 +82,19 @@ def _int8_images(classifier: ImageClassifier, dataset: ImageDataset, recorded: R
     calibration, _ = _find(dataset, recorded, TRAIN, CALIBRATION_IMAGES)
     test, names = _find(dataset, recorded, TEST, INT8_TEST_IMAGES)
     if not calibration:
-        raise DataError(f"No training image of the run can be read in {dataset.origin!r}. Say where with --data.")
+        raise DataError(f"No training image of the run can be read in {dataset.origin!r}. Say where: `dataset=FOLDER`.")
     labels = np.array([classifier.class_names.index(name) for name in names])
     return Int8Images(calibration, test, labels)
-
-
-def _dataset_of(path: Path) -> ImageDataset:
-    """The images that a run was trained and tested on, where they were."""
-    record = next((found for folder in (path, path.resolve().parent) if (found := read_json(folder / "run.json"))), {})
-    data = record.get("data")
-    data = data if isinstance(data, dict) else {}
-    origin = data.get("origin")
-    if not origin or not isinstance(origin, str):
-        raise DataError(
-            f"{printable(str(path))!r} doesn't say which images it was tested on, and an export is delivered only "
-            "after real images went through it. Name some with --data, such as --data photos/."
-        )
-    try:
-        return ImageDataset.load(origin, **_options(data))
-    except TopworkError as error:
-        raise DataError(
-            f"The run's images are looked for in {origin!r}, where they were: {error} "
-            "If they are elsewhere now, say so with --data."
-        ) from error
-
-
-def _options(data: dict[str, Any]) -> dict[str, Any]:
-    """How the run's images were found, as far as the record can be trusted."""
-    given = data.get("options")
-    if not isinstance(given, dict):
-        return {}
-    found = {name: given[name] for name in _TEXT_OPTIONS if isinstance(given.get(name), str)}
-    ignored = given.get("ignore_classes")
-    if isinstance(ignored, list) and all(isinstance(name, str) for name in ignored):
-        found["ignore_classes"] = ignored
-    return found | ({"skip_unlabelled": True} if given.get("skip_unlabelled") is True else {})
 
 
 def _find(dataset: ImageDataset, recorded: RecordedImages | None, side: str, n: int) -> tuple[list[Payload], list[str]]:
     """Up to `n` readable images of the run's `side`, evenly spaced, with their labels; any where there's no list."""
     wanted = None if recorded is None else recorded.on(side)
-    rows = np.arange(len(dataset)) if wanted is None else _rows_of(dataset, wanted, side)
+    rows = np.arange(len(dataset)) if wanted is None else rows_of(dataset, wanted)
+    if not len(rows):
+        raise DataError(
+            f"None of the run's {side} images is in {dataset.origin!r}. Say where they are: `dataset=FOLDER`."
+        )
     chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int))]
     images: list[Payload] = []
     labels: list[str] = []
@@ -136,17 +104,6 @@ def _find(dataset: ImageDataset, recorded: RecordedImages | None, side: str, n: 
                 images.append(payload)
                 labels.append(dataset.class_names[dataset.labels[row]])
     return images, labels
-
-
-def _rows_of(dataset: ImageDataset, wanted: RecordedImages, side: str) -> IntArray:
-    """The rows that hold the wanted images, found by name, else by content."""
-    names = set(wanted.names)
-    rows = np.array([row for row, name in enumerate(dataset.names) if name in names], dtype=np.int64)
-    if not 0 < len(rows) <= len(wanted.names):  # other names, or one name for several images
-        rows = np.flatnonzero(np.isin(dataset.digests, wanted.digests))
-    if not len(rows):
-        raise DataError(f"None of the run's {side} images is in {dataset.origin!r}. Say where they are with --data.")
-    return rows
 
 
 def _is_readable(payload: Payload) -> bool:

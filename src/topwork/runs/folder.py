@@ -20,21 +20,18 @@ from topwork.classifier.predictions import Predictions
 from topwork.classifier.saving import write_classifier
 from topwork.classifier.training import Training
 from topwork.data.dataset import ImageDataset
-from topwork.data.splits import TRAIN, VALIDATION
-from topwork.errors import SavedFileError
 from topwork.evaluation.confidence import Reliability, reliability
 from topwork.evaluation.intervals import proportion
 from topwork.evaluation.metrics import Evaluation
 from topwork.features.extraction import feature_facts
-from topwork.files import new_folder, open_regular, printable, write_json
+from topwork.files import new_folder, write_json
 from topwork.report.report import report_html
+from topwork.runs.images import IMAGES
 from topwork.runs.model_card import model_card
 from topwork.tops.calibration import with_temperature
 from topwork.tops.dense_stack import DenseStack
-from topwork.types import DigestArray
 from topwork.version import VERSION
 
-IMAGES = "images.parquet"
 REPORT = "report.html"
 _LIBRARIES = ("jax", "keras", "numpy", "openvino", "pillow", "scikit-learn", "scipy")
 
@@ -91,53 +88,6 @@ def _with_accuracy(classifier: ImageClassifier, test: Evaluation) -> ImageClassi
     return replace(
         classifier, record={**classifier.record, "test_accuracy": test.accuracy.as_dict(), "test_folds": test.n_folds}
     )
-
-
-@dataclass(frozen=True, eq=False)
-class RecordedImages:
-    """Images of a run: `(N,)` digests, N names, N labels, N sides."""
-
-    digests: DigestArray
-    names: list[str]
-    labels: list[str]
-    sides: list[str]
-
-    def on(self, *sides: str) -> RecordedImages:
-        """Those on any of these sides."""
-        rows = [i for i, side in enumerate(self.sides) if side in sides]
-        names, labels, kept = ([values[i] for i in rows] for values in (self.names, self.labels, self.sides))
-        return RecordedImages(self.digests[rows], names, labels, kept)
-
-
-def recorded_images(path: Path) -> RecordedImages | None:
-    """Which image was on which side in a run; None where there is no list.
-
-    `path` is a run folder, or the classifier in it.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
-    path = next((folder for folder in (path, path.resolve().parent) if (folder / IMAGES).is_file()), path)
-    if not (path / IMAGES).is_file():
-        return None
-    shown = repr(printable(str(path / IMAGES)))
-    kinds = {"digest": bytes, "side": str, "image": str, "label": str}
-    try:
-        with open_regular(path / IMAGES) as file:
-            rows = parquet.ParquetFile(file).read(columns=list(kinds)).to_pydict()
-    except (OSError, ValueError, pa.ArrowException) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SavedFileError(f"{shown} can't be read: {reason}. Copy the run folder again.") from error
-    for name, kind in kinds.items():
-        if not all(isinstance(value, kind) for value in rows.get(name, [None])):
-            raise SavedFileError(f"{shown} is damaged: its column {name!r} isn't as it was. Copy the run folder again.")
-    return RecordedImages(np.array(rows["digest"], dtype="S16"), rows["image"], rows["label"], rows["side"])
-
-
-def training_images(path: Path) -> RecordedImages | None:
-    """The images that a run's top was trained or validated on; None where there is no list."""
-    found = recorded_images(path)
-    return None if found is None else found.on(TRAIN, VALIDATION)
 
 
 def _metrics(

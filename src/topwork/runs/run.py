@@ -29,7 +29,8 @@ from topwork.evaluation.evaluate import evaluate_predictions
 from topwork.evaluation.metrics import Evaluation, evaluate_probabilities
 from topwork.files import cache_dir, printable, storage_errors
 from topwork.progress import Reporter, console_reporter
-from topwork.runs.folder import RunFacts, training_images, write_run_folder
+from topwork.runs.folder import RunFacts, write_run_folder
+from topwork.runs.images import training_images
 from topwork.runs.trackers import require_trackers, track
 from topwork.types import OnBadImage
 from topwork.words import counted, first, listed
