@@ -20,6 +20,8 @@ from topwork.tops.linear import FOLDS
 from topwork.types import FloatArray, IntArray
 
 TEST_FOLDS = 5
+"""Of a cross-validated test. Its tops learn from four fifths; what that costs, 0.6 points on average, is within the
+interval."""
 
 
 @dataclass(frozen=True, eq=False)
