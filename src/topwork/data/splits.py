@@ -22,7 +22,7 @@ SIDES = (TRAIN, VALIDATION, TEST)
 TEST_FRACTION = 0.2
 VALIDATION_FRACTION = 0.1
 FEWEST_TO_SPLIT = 1000
-"""Images below which cross-validation tests. Of 80 % a fifth of so many tells to 5.5 points, all of them to 3, for about
+"""Images below which cross-validation tests. Of 80 % a fifth of so many tells to 5.5 points, all of them to 3, for some
 4 s (10 classes, 640 or 1,280 features); beyond, the time grows faster than the images, and the gain shrinks."""
 
 
