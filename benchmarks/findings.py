@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw
 
 import topwork as tw
 from feature_sets import FeatureSet, add_folders, feature_set, feature_sets
-from topwork.checks.check import strange_rows
 from topwork.checks.labels import find_label_doubts
+from topwork.checks.strange import strange_rows
 from topwork.data.splits import deal_folds, draw_units
 from topwork.tops.cross_validation import out_of_sample_probabilities
 from topwork.tops.linear import FOLDS

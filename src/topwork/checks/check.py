@@ -15,6 +15,7 @@ from topwork.backbones.backbone import Backbone, as_backbone
 from topwork.backbones.engines import Device
 from topwork.checks.copies import Copies, find_copies
 from topwork.checks.labels import LabelDoubts, find_label_doubts
+from topwork.checks.strange import strange_rows
 from topwork.data.dataset import ImageDataset
 from topwork.data.decoding import picture_size, quiet_pillow
 from topwork.data.splits import TEST, deal_folds, find_units
@@ -24,7 +25,6 @@ from topwork.features.pipeline import BadImage
 from topwork.progress import Reporter
 from topwork.tops.cross_validation import out_of_sample_probabilities
 from topwork.tops.linear import FOLDS
-from topwork.tops.novelty import NEIGHBOURS, REFERENCES, neighbour_distances, unit_length
 from topwork.types import FloatArray, IntArray, StrArray
 
 IMBALANCE = 10
@@ -33,9 +33,6 @@ MOST_FOR_NEAR_COPIES = 200_000
 """Images beyond which comparing all with all takes minutes; exact copies are still found."""
 _FEWEST_FOR_LABELS = 50
 _SIZES_LOOKED_AT = 500
-_FAR = 5.0
-"""Median absolute deviations above the median distance to the neighbours, from which on an image is strange. Of 600
-photographs of flowers one lies beyond it with the starter and none with MobileNetV2; 1 % lie beyond 3.9."""
 _FACTS = ("finding", "image", "label", "suggested", "score", "other_image", "detail")
 _TO_FILL_IN = ("exclude", "new_label")
 
@@ -279,29 +276,6 @@ def _doubts(dataset: ImageDataset, features: Features, seed: int) -> LabelDoubts
     probabilities = out_of_sample_probabilities(features.values[rows], codes, folds, seed=seed)
     found = find_label_doubts(codes, probabilities)
     return LabelDoubts(features.indices[rows[found.indices]], known[found.suggested], found.probability)
-
-
-def strange_rows(features: FloatArray, units: IntArray, *, at_least: float = _FAR) -> tuple[IntArray, FloatArray]:
-    """Images whose neighbours are far, compared with those of the others: what `predict --unknown` measures too.
-
-    Args:
-        features: `(N, D)`.
-        units: `(N,)`, equal for copies, which are no neighbours of each other: many copies of one placeholder are as
-            strange as one.
-        at_least: median absolute deviations above the median distance (one minus cosine) to the 10th neighbour.
-
-    Returns:
-        Rows, and how far they are in these deviations; the farthest first.
-    """
-    if len(features) <= NEIGHBOURS:
-        return np.empty(0, np.int64), np.empty(0)
-    chosen = np.sort(np.random.default_rng(0).permutation(len(features))[:REFERENCES])
-    distance = neighbour_distances(features, unit_length(features[chosen]), apart=(units, units[chosen]))
-    middle = float(np.median(distance))
-    score = (distance - middle) / max(float(np.median(np.abs(distance - middle))), 0.05 * middle, 1e-9)
-    far = np.flatnonzero(score > at_least)
-    far = far[np.argsort(-score[far], kind="stable")]
-    return far, score[far]
 
 
 def _share_small(dataset: ImageDataset, indices: IntArray, input_size: int) -> float:
