@@ -34,8 +34,8 @@ def test_turned_labels_of_digits_are_found(starter: tw.Backbone) -> None:
     images = list(dataset.source.payloads(dataset.rows))
     found = tw.check_dataset(tw.ImageDataset.from_arrays(images, labels, class_names=dataset.class_names), starter)
     hits = np.isin(found.doubts.indices, turned)
-    assert hits.sum() >= 0.75 * len(turned)
-    assert hits.mean() >= 0.8
+    assert hits.sum() >= 0.65 * len(turned)
+    assert hits.mean() >= 0.9
     right = dataset.labels[found.doubts.indices[hits]] == found.doubts.suggested[hits]
     assert right.mean() > 0.9
 
