@@ -6,19 +6,19 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from importlib.abc import MetaPathFinder
-from pathlib import Path
 from typing import Any
 
 from topwork import errors
 from topwork.errors import StorageError, TopworkError, WeightsError
-from topwork.files import staging_folder, why_not_written
+from topwork.files import why_not_written
 
 _NOT_FOR_BUILDING = {"tensorflow", "jax", "torch", "sklearn", "matplotlib", "pandas"}
 """What Keras imports where it is installed, and building a network has no use for: 1 to 4 s a child process."""
+_ANSWER = "topwork: "
+"""Begins the line that says what went wrong. A line on a pipe needs no room on a disk, which may be what went wrong."""
 
 
 def run_child(module: str, job: dict[str, Any], *, backend: str, title: str) -> None:
@@ -33,18 +33,16 @@ def run_child(module: str, job: dict[str, Any], *, backend: str, title: str) -> 
     Raises:
         TopworkError: the error that the child met; a `WeightsError` where it ended without a word.
     """
-    with staging_folder(Path(tempfile.gettempdir())) as folder:
-        answer = folder / "answer.json"
-        # -P: a keras.py in the current folder must not be imported
-        command = [sys.executable, "-P", "-m", module, json.dumps(job), str(answer)]
-        child = run_tied(command, {**os.environ, "KERAS_BACKEND": backend})
-        if child.returncode == 0:
-            return
-        if not answer.exists():
-            last = (child.stderr.strip().splitlines() or ["no message"])[-1]
-            raise WeightsError(f"{title} failed (exit status {child.returncode}): {last}")
-        error = json.loads(answer.read_text("utf-8"))
-        raise getattr(errors, error["kind"])(error["message"])
+    # -P: a keras.py in the current folder must not be imported
+    child = run_tied([sys.executable, "-P", "-m", module, json.dumps(job)], {**os.environ, "KERAS_BACKEND": backend})
+    if child.returncode == 0:
+        return
+    answer = (child.stdout.splitlines() or [""])[-1]
+    if not answer.startswith(_ANSWER):
+        last = (child.stderr.strip().splitlines() or ["no message"])[-1]
+        raise WeightsError(f"{title} failed (exit status {child.returncode}): {last}")
+    error = json.loads(answer.removeprefix(_ANSWER))
+    raise getattr(errors, error["kind"])(error["message"])
 
 
 def run_tied(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -74,7 +72,7 @@ def end_with_parent() -> None:
 
 
 def serve_child(work: Callable[[dict[str, Any]], None]) -> None:
-    """Do `work` on the job in `sys.argv[1]`; on failure write what happened to the file in `sys.argv[2]`."""
+    """Do `work` on the job in `sys.argv[1]`; on failure the last line of standard output says what happened."""
     end_with_parent()
     if (backend := os.environ["KERAS_BACKEND"]) != "tensorflow":  # which has many friends of its own
         sys.meta_path.insert(0, _Hidden(_NOT_FOR_BUILDING - {backend}))
@@ -119,5 +117,5 @@ def draw_weights_in_numpy(seed: int = 0) -> None:
 
 
 def _fail(kind: type[TopworkError], message: str) -> None:
-    Path(sys.argv[2]).write_text(json.dumps({"kind": kind.__name__, "message": message}), "utf-8")
+    print(f"\n{_ANSWER}{json.dumps({'kind': kind.__name__, 'message': message})}", flush=True)
     sys.exit(1)
