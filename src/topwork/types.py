@@ -22,4 +22,6 @@ ValAs: TypeAlias = Literal["test", "validation"]
 TestAs: TypeAlias = Literal["auto", "cv"]
 """How images are tested where the data brings no test images: see `ImageDataset.split`."""
 GroupBy: TypeAlias = Literal["folder"]
+ValueRange: TypeAlias = tuple[float, float]
+"""Which pixel values become black and white, of pictures deeper than 8 bits."""
 OnBadImage: TypeAlias = Literal["skip", "stop"]

@@ -201,7 +201,7 @@ def test_int8_shows_what_it_costs_and_is_refused_beyond(
     topwork: Topwork, photos_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("nncf")
-    topwork("train", photos_folder, "--quiet")
+    topwork("train", photos_folder, "--quiet", "--test", "0.2")
     answer = topwork("export", "runs/photos-1", "--to", "openvino", "--int8")
     assert re.search(r"Test accuracy [\d.]+ % \(.*\) in float32, [\d.]+ % \(.*\) in int8", answer.out)
     folder = Path("runs/photos-1/exports/openvino-int8")

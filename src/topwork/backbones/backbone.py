@@ -16,7 +16,7 @@ from topwork.errors import OptionError
 from topwork.files import cache_dir, fingerprint, folder_bytes
 from topwork.kept import kept_folder
 from topwork.progress import Reporter
-from topwork.types import Pooling, Precision
+from topwork.types import Pooling, Precision, ValueRange
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Backbone:
         size: the side of the square it sees, in pixels.
         pooling: 'avg' or 'max' over the last feature map, or 'flatten' for all of it.
         precision: of its arithmetic.
+        value_range: which pixel values become black and white, of pictures deeper than 8 bits; None: 0 to 65,535.
     """
 
     card: Card
@@ -36,6 +37,7 @@ class Backbone:
     size: int
     pooling: Pooling = "avg"
     precision: Precision = "f32"
+    value_range: ValueRange | None = None
 
     @property
     def name(self) -> str:
@@ -49,6 +51,7 @@ class Backbone:
 
     def facts(self) -> dict[str, Any]:
         """All that its features depend on, but for the image."""
+        deep = {} if self.value_range is None else {"value_range": list(self.value_range)}
         return {
             "backbone": self.card.name,
             "network": NETWORK_VERSION,
@@ -57,6 +60,7 @@ class Backbone:
             "size": self.size,
             "pooling": self.pooling,
             "precision": self.precision,
+            **deep,
         }
 
     def graph(self) -> Path:
@@ -70,7 +74,7 @@ class Backbone:
     @property
     def graph_folder(self) -> Path:
         """Where the graph is kept, and what is compiled from it."""
-        facts = {key: value for key, value in self.facts().items() if key != "precision"}
+        facts = {key: value for key, value in self.facts().items() if key not in ("precision", "value_range")}
         return cache_dir() / "graphs" / f"{self.card.name}-{self.size}-{self.pooling}-{fingerprint(facts)}"
 
     def _make_graph(self, folder: Path) -> None:
@@ -109,6 +113,7 @@ def load_backbone(
     size: int | None = None,
     pooling: Pooling = "avg",
     precision: Precision = "f32",
+    value_range: ValueRange | None = None,
     seed: int = 0,
     offline: bool = False,
     reporter: Reporter | None = None,
@@ -124,13 +129,15 @@ def load_backbone(
         pooling: 'avg' (D numbers an image), 'max' (D), or 'flatten' (D times the last map's height and width:
             50,000 and more at 224 pixels).
         precision: 'f32', or 'bf16' where the processor has it: faster, and with some networks less exact.
+        value_range: of grey pictures with 16 or 32 bits, the values that become black and white, such as (0, 4095) for
+            a 12-bit detector. None: what the images for training use, where a classifier is trained; else 0 to 65,535.
         seed: of random weights.
         offline: never use the network.
         reporter: hears of downloads and warnings.
 
     Raises:
         UnknownNameError: no such network.
-        OptionError: a size below the network's smallest, or an unknown pooling or precision.
+        OptionError: a size below the network's smallest, an unknown pooling or precision, or a range that isn't one.
         WeightsError: the weights are missing, cut short, or of another network.
         DownloadError: they could not be fetched.
     """
@@ -139,5 +146,7 @@ def load_backbone(
         if value not in get_args(allowed):
             raise OptionError(f"Expected {what} to be one of {', '.join(get_args(allowed))}; got {value!r}.")
     checked_size = card.checked_size(size)
+    if value_range is not None and not value_range[0] < value_range[1]:
+        raise OptionError(f"Expected value_range to be two rising numbers, such as (0, 4095); got {value_range}.")
     found = resolve_weights(card, weights, seed=seed, offline=offline, reporter=reporter or Reporter())
-    return Backbone(card, found, checked_size, pooling, precision)
+    return Backbone(card, found, checked_size, pooling, precision, value_range)

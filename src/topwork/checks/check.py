@@ -22,6 +22,7 @@ from topwork.data.splits import TEST, deal_folds, find_units
 from topwork.errors import DataError
 from topwork.features.extraction import Features, extract_features
 from topwork.features.pipeline import BadImage
+from topwork.features.ranges import with_range
 from topwork.progress import Reporter
 from topwork.tops.cross_validation import out_of_sample_probabilities
 from topwork.tops.linear import FOLDS
@@ -233,6 +234,8 @@ def check_dataset(
         raise DataError(f"All {len(dataset):,} images are of one class; a check of labels needs two at least.")
     reporter = reporter or Reporter()
     backbone = as_backbone(backbone, reporter=reporter)
+    backbone = with_range(backbone, dataset, reporter)
+    dataset = dataset.with_range(backbone.value_range)
     features = features or extract_features(dataset, backbone, device=device, reporter=reporter)
     indices, labels = features.indices, dataset.labels[features.indices]
     with reporter.task("Checking the data", 3, "steps") as task:

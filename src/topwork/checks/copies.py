@@ -105,7 +105,8 @@ def _have_equal_pixels(dataset: ImageDataset, pairs: IntArray, correlation: Floa
     with quiet_pillow():
         for place, (row, payload) in enumerate(zip(rows, dataset.source.payloads(rows), strict=True)):
             try:
-                digests[place] = digest_of(read_image(payload, dataset.source.name(int(row))))
+                image = read_image(payload, dataset.source.name(int(row)), value_range=dataset.value_range)
+                digests[place] = digest_of(image)
             except BadImageError:  # it changed since its thumbnail was made
                 digests[place] = digest_of(f"unreadable: {row}".encode())
     one, other = np.searchsorted(wanted, pairs[hopeful].T)
@@ -166,8 +167,9 @@ def _correlations(dataset: ImageDataset, pairs: IntArray) -> FloatArray:
     rows = dataset.rows[wanted]
     with quiet_pillow():
         for place, (row, payload) in enumerate(zip(rows, dataset.source.payloads(rows), strict=True)):
+            name = dataset.source.name(int(row))
             try:
-                pictures[place] = read_square(payload, _LARGER_SIDE, dataset.source.name(int(row)))
+                pictures[place] = read_square(payload, _LARGER_SIDE, name, value_range=dataset.value_range)
             except BadImageError:
                 continue  # it changed since its thumbnail was made
     pictures = _normalised(pictures)

@@ -62,7 +62,8 @@ def explain(classifier: ImageClassifier, image: Payload, *, class_name: str | No
         OptionError: no such class.
     """
     with quiet_pillow():
-        pixels = np.array(read_square(image, classifier.backbone.size, str(image)))
+        backbone = classifier.backbone
+        pixels = np.array(read_square(image, backbone.size, str(image), value_range=backbone.value_range))
     return explain_pixels(classifier, pixels, class_name=class_name)
 
 

@@ -17,7 +17,9 @@ from topwork.types import Pooling, Precision
 from topwork.version import VERSION
 
 FORMAT = "topwork-classifier"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+FORMAT_WITHOUT_RANGE = 1
+"""Of classifiers without a range of pixel values, which an older Topwork answers as this one does."""
 MANIFEST = "manifest.json"
 BACKBONE, TOP, NOVELTY = PARTS = "backbone.safetensors", "top.safetensors", "novelty.safetensors"
 _LARGEST = 64 << 20
@@ -107,6 +109,10 @@ def _is_accuracy(value: Any) -> bool:
     return all(_is_number(value[part]) and 0 <= value[part] <= 1 for part in ("value", "low", "high"))
 
 
+def _is_range(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)) and value[0] < value[1]
+
+
 def _are_class_names(value: Any) -> bool:
     names = value if isinstance(value, list) and all(isinstance(name, str) and name for name in value) else []
     return len(names) >= 2 and len(set(names)) == len(names)
@@ -131,6 +137,7 @@ _REQUIRED: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
 )
 """Place, what must stand there in words, and whether it does."""
 _OPTIONAL: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
+    ("backbone.value_range", "two rising numbers", _is_range),
     ("training.data", "a text", _is_text),
     ("training.n_train", "a whole number", _is_whole),
     ("training.n_validation", "a whole number", _is_whole),

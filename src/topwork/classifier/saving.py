@@ -9,7 +9,17 @@ from topwork.backbones.backbone import load_backbone
 from topwork.backbones.cards import cards
 from topwork.backbones.engines import Device
 from topwork.classifier.classifier import ImageClassifier
-from topwork.classifier.manifest import BACKBONE, FORMAT, FORMAT_VERSION, MANIFEST, NOVELTY, PARTS, TOP, read_manifest
+from topwork.classifier.manifest import (
+    BACKBONE,
+    FORMAT,
+    FORMAT_VERSION,
+    FORMAT_WITHOUT_RANGE,
+    MANIFEST,
+    NOVELTY,
+    PARTS,
+    TOP,
+    read_manifest,
+)
 from topwork.errors import SavedFileError, TopworkError, UnknownNameError
 from topwork.files import (
     atomic_folder,
@@ -53,7 +63,8 @@ def write_classifier(classifier: ImageClassifier, folder: Path) -> None:
     backbone = classifier.backbone
     manifest = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        # an older Topwork knows no ranges, and must not answer without
+        "format_version": FORMAT_VERSION if backbone.value_range is not None else FORMAT_WITHOUT_RANGE,
         "topwork": VERSION,
         "backbone": {
             "name": backbone.name,
@@ -61,6 +72,7 @@ def write_classifier(classifier: ImageClassifier, folder: Path) -> None:
             "pooling": backbone.pooling,
             "precision": backbone.precision,
             "preprocessing": backbone.card.preprocessing.facts(),
+            **({} if backbone.value_range is None else {"value_range": list(backbone.value_range)}),
         },
         "class_names": list(classifier.class_names),
         "sha256": {name: sha256_of_file(folder / name) for name in files},
@@ -112,6 +124,7 @@ def load_classifier(path: str | Path, *, device: Device = "auto") -> ImageClassi
             size=facts["size"],
             pooling=facts["pooling"],
             precision=facts["precision"],
+            value_range=tuple(facts["value_range"]) if facts.get("value_range") else None,
         )
         if backbone.card.preprocessing.facts() != facts["preprocessing"]:
             raise SavedFileError(f"{shown} wants its pixels scaled in another way than this Topwork does.")

@@ -19,6 +19,7 @@ from topwork.data.dataset import ImageDataset
 from topwork.errors import DataError, OptionError
 from topwork.features.extraction import Features, extract_features
 from topwork.features.pipeline import BadImage
+from topwork.features.ranges import with_range
 from topwork.files import cache_dir
 from topwork.memory import Rows, available_memory, fits, gigabytes
 from topwork.progress import Reporter, Row, console_reporter
@@ -135,6 +136,8 @@ def fit_classifier(
     _warn_of_width(backbone, len(dataset), reporter)
     dataset.read_digests(reporter)
     dataset = dataset.with_sides
+    backbone = with_range(backbone, dataset, reporter)
+    dataset = dataset.with_range(backbone.value_range)
     began = time.perf_counter()
     features = extract_features(dataset, backbone, on_bad_image=on_bad_image, device=device, reporter=reporter)
     train, flipped = train_rows(dataset, features), None

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from topwork.backbones.engines import Device
     from topwork.data.dataset import ImageDataset
     from topwork.progress import Reporter
+    from topwork.types import ValueRange
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -124,11 +125,31 @@ def backbone_options(function: Function) -> Function:
             show_default=True,
             help="Of its arithmetic; auto takes bf16, twice as fast, where a sample of the images shows it harmless.",
         ),
+        click.option(
+            "--range",
+            "value_range",
+            type=_Range(),
+            metavar="LOW,HIGH",
+            help="Of grey pictures with 16 or 32 bits, the values that become black and white, such as 0,4095.  "
+            "[default: what the images for training use]",
+        ),
         click.option("--offline", is_flag=True, help="Never use the network."),
     )
     for option in reversed(options):
         function = option(function)
     return function
+
+
+class _Range(click.ParamType):  # type: ignore[type-arg]
+    name = "LOW,HIGH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ValueRange:
+        from topwork.features.ranges import read_range
+
+        try:
+            return read_range(str(value))
+        except ValueError:
+            self.fail(f"Expected two rising numbers, such as 0,4095; got {value!r}.", param, ctx)
 
 
 def load_dataset_and_backbone(
@@ -145,6 +166,7 @@ def load_dataset_and_backbone(
         size=options["size"],
         pooling=options["pooling"],
         precision="f32" if options["precision"] == "auto" else options["precision"],
+        value_range=options["value_range"],
         seed=seed,
         offline=options["offline"],
         reporter=reporter,

@@ -32,7 +32,7 @@ from topwork.data.table import UNLABELLED, LabelTable, Wanted, require_known_cla
 from topwork.errors import BadImageError, DataError, OptionError, ShapeError, did_you_mean
 from topwork.files import printable
 from topwork.progress import Reporter
-from topwork.types import DigestArray, GroupBy, IntArray, StrArray, TestAs, ValAs
+from topwork.types import DigestArray, GroupBy, IntArray, StrArray, TestAs, ValAs, ValueRange
 from topwork.words import counted, listed, without
 
 
@@ -54,6 +54,8 @@ class ImageDataset:
         notes: what was passed over when the dataset was made, one sentence each.
         is_split: whether every image has the side it is to have.
         corrections: which images were left out on request, and which were given another label.
+        value_range: which pixel values become black and white where pictures deeper than 8 bits are shown or compared;
+            None: 0 to 65,535. Backbones have their own.
         options: the arguments of `load` with which `origin` was read, but for defaults.
     """
 
@@ -67,6 +69,7 @@ class ImageDataset:
     notes: tuple[str, ...] = ()
     is_split: bool = False
     corrections: Corrections = UNCORRECTED
+    value_range: ValueRange | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -416,6 +419,10 @@ class ImageDataset:
         if "digests" in self.__dict__:
             changed.__dict__["digests"] = self.digests
         return changed
+
+    def with_range(self, value_range: ValueRange | None) -> ImageDataset:
+        """The dataset with another `value_range`."""
+        return self._changed(value_range=value_range)
 
     @cached_property
     def digests(self) -> DigestArray:

@@ -37,7 +37,7 @@ from PIL import (  # importing a format is what makes Pillow know it
 
 from topwork.errors import BadImageError, ShapeError
 from topwork.files import open_regular, read_regular
-from topwork.types import ImageArray
+from topwork.types import ImageArray, ValueRange
 
 Payload: TypeAlias = Path | bytes | ImageArray | Image.Image
 """One image as it comes: a file, encoded bytes, `(H, W)`, `(H, W, 1 | 3 | 4)` uint8, or a PIL image."""
@@ -47,6 +47,10 @@ _DECODER_ERRORS = (
     *(RuntimeError, MemoryError, struct.error, zlib.error),
 )
 """What Pillow's decoders were seen to raise on broken bytes."""
+
+_DEEP = ("I", "F")
+"""How Pillow's modes for pictures deeper than 8 bits begin."""
+_DEEPEST = 0xFFFF
 
 DECODING_VERSION = 3
 """Counts up when the pixels that come out of here change; part of every feature's key."""
@@ -76,15 +80,17 @@ _TURNS = {
 """What sets a picture upright, by EXIF's orientation."""
 
 
-def read_square(payload: Payload, size: int, name: str, *, max_pixels: int = MAX_PIXELS) -> ImageArray:
-    """The image as the backbone's input: `(size, size, 3)` uint8 RGB. More than `max_pixels` are refused.
+def read_square(
+    payload: Payload, size: int, name: str, *, max_pixels: int = MAX_PIXELS, value_range: ValueRange | None = None
+) -> ImageArray:
+    """The image as the backbone's input: `(size, size, 3)` uint8 RGB. See `read_image`.
 
     Raises:
         BadImageError: it can't be read; `name` says which.
     """
     if isinstance(payload, np.ndarray) and payload.shape == (size, size, 3) and payload.dtype == np.uint8:
         return payload
-    image = read_image(payload, name, at_least=_FINER * size, max_pixels=max_pixels)
+    image = read_image(payload, name, at_least=_FINER * size, max_pixels=max_pixels, value_range=value_range)
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
@@ -94,19 +100,27 @@ def read_square(payload: Payload, size: int, name: str, *, max_pixels: int = MAX
 
 
 def read_image(
-    payload: Payload, name: str, *, at_least: int | None = None, max_pixels: int = MAX_PIXELS
+    payload: Payload,
+    name: str,
+    *,
+    at_least: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    value_range: ValueRange | None = None,
 ) -> Image.Image:
     """The whole image, upright, in 8-bit RGB.
 
-    Transparency is laid on white; 16-bit grey keeps its upper 8 bits; of an animation the first frame counts. A large
-    JPEG may come at a half, a quarter or an eighth of its size, with sides of `at_least` pixels; None: never. Encoded
-    images of more than `max_pixels` are refused by what their heads say, before anything is decoded.
+    Transparency is laid on white; of an animation the first frame counts. A large JPEG may come at a half, a quarter or
+    an eighth of its size, with sides of `at_least` pixels; None: never. Encoded images of more than `max_pixels` are
+    refused by what their heads say, before anything is decoded.
+
+    Of grey pictures with 16 or 32 bits the values in `value_range` become black to white; None: 0 to 65,535, so that
+    their upper 8 bits are kept, and floating-point pixels are refused.
 
     Raises:
         BadImageError: it can't be read; `name` says which.
     """
     try:
-        return _to_rgb(_open(payload, at_least, max_pixels))
+        return _to_rgb(_open(payload, at_least, max_pixels), value_range)
     except Image.DecompressionBombError as error:
         raise BadImageError(name, f"more than {max_pixels:,} pixels; refused as a decompression bomb") from error
     except UnidentifiedImageError as error:
@@ -137,7 +151,22 @@ def has_8_bits(payload: Payload) -> bool:
     if isinstance(payload, np.ndarray):
         return True
     head = _head(payload)
-    return head is not None and not head.mode.startswith(("I", "F"))
+    return head is not None and not head.mode.startswith(_DEEP)
+
+
+def deep_values(payload: Payload, name: str) -> NDArray[np.generic] | None:
+    """The pixel values of a grey picture with more than 8 bits, as they are in the file; None of any other image.
+
+    Raises:
+        BadImageError: it can't be read.
+    """
+    if isinstance(payload, np.ndarray) or has_8_bits(payload):
+        return None
+    try:
+        image = _open(payload, None, MAX_PIXELS)
+    except (Image.DecompressionBombError, *_DECODER_ERRORS) as error:
+        raise BadImageError(name, _plain(error)) from error
+    return np.asarray(image) if image.mode.startswith(_DEEP) else None
 
 
 def digest_of(payload: Payload) -> bytes:
@@ -152,7 +181,9 @@ def digest_of(payload: Payload) -> bytes:
     if isinstance(payload, bytes):
         salt = _TRANSPARENT if _has_transparent_colour(payload) else b""
         return hashlib.blake2b(payload, digest_size=16, salt=salt).digest()
-    pixels = np.asarray(read_image(payload, "image") if isinstance(payload, Image.Image) else payload)
+    if isinstance(payload, Image.Image) and not payload.mode.startswith(_DEEP):
+        payload = read_image(payload, "image")
+    pixels = np.asarray(payload)
     digest = hashlib.blake2b(f"{pixels.shape}{pixels.dtype}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.digest()
@@ -244,17 +275,15 @@ def _open(payload: Payload, at_least: int | None, max_pixels: int) -> Image.Imag
     return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, value_range: ValueRange | None) -> Image.Image:
     turn = _TURNS.get(_orientation(image))
     transparent = image.info.get("transparency")
     if turn is not None:
         image = image.transpose(turn)
     if image.mode == "RGB" and not isinstance(transparent, tuple):
         return image
-    if image.mode.startswith("I;16") or image.mode == "I":
-        return _high_bits(image, transparent)
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no fixed range. Save it with 8 or 16 bits")
+    if image.mode.startswith(_DEEP):
+        return _from_deep(image, transparent, value_range)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or transparent is not None:
         if isinstance(transparent, tuple) and max(transparent) > 255:  # of 16 bits, of which Pillow kept the upper 8
             image.info["transparency"] = tuple(value >> 8 for value in transparent)
@@ -272,11 +301,17 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _high_bits(image: Image.Image, transparent: int | None) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
-    if values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
+def _from_deep(image: Image.Image, transparent: int | None, value_range: ValueRange | None) -> Image.Image:
+    values = np.asarray(image).astype(np.float64)
+    if value_range is None and image.mode == "F":
+        raise ValueError("floating-point pixels have no fixed range. Save it with 8 or 16 bits")
+    if value_range is None and (values.min(initial=0) < 0 or values.max(initial=0) > _DEEPEST):
         raise ValueError("grey values outside 0..65535. Save it with 8 or 16 bits")
-    grey = (values >> 8).astype(np.uint8)
+    if not np.all(np.isfinite(values)):
+        raise ValueError("pixel values that are not finite numbers")
+    low, high = value_range or (0, _DEEPEST)
+    # 255.999: of a range of 2^k values, each of the 256 levels gets as many, as if the upper 8 bits were kept
+    grey = np.clip((values - low) * (255.999 / (high - low)), 0, 255).astype(np.uint8)
     if transparent is not None:
         grey[values == transparent] = 255
     return Image.fromarray(grey).convert("RGB")

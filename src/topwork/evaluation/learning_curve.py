@@ -21,6 +21,7 @@ from topwork.data.splits import TEST, deal_folds
 from topwork.errors import DataError
 from topwork.evaluation.intervals import CROSS_VALIDATED, Interval
 from topwork.features.extraction import extract_features
+from topwork.features.ranges import with_range
 from topwork.memory import Rows
 from topwork.progress import Reporter
 from topwork.tops.linear import COARSE_L2_VALUES, COARSE_TOLERANCE, FOLDS, LinearTop
@@ -149,6 +150,7 @@ def learning_curve_of(
         DataError: too few images, or no readable test images.
     """
     dataset = dataset if dataset.is_split else dataset.split(test="auto")
+    backbone = with_range(backbone, dataset, reporter or Reporter())
     features = extract_features(dataset, backbone, device=device, reporter=reporter)
     labels, is_test = dataset.labels[features.indices], np.asarray(dataset.sides)[features.indices] == TEST
     if np.any(np.asarray(dataset.sides) == TEST):

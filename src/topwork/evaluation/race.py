@@ -18,7 +18,9 @@ from topwork.data.dataset import ImageDataset
 from topwork.errors import DataError, OptionError, TopworkError
 from topwork.evaluation.comparison import SURE, Comparison, mcnemar
 from topwork.evaluation.racers import Candidate, GrowingSample, Racer, seconds_per_image
+from topwork.features.ranges import find_range
 from topwork.progress import Reporter, duration
+from topwork.types import ValueRange
 
 _FEWEST = 100
 _GROWTH = 4
@@ -60,8 +62,9 @@ def compare_backbones(
         raise OptionError("Name a network to compare at least; `topwork backbones` lists them.")
     dataset.read_digests(reporter)
     images = GrowingSample(dataset.with_sides)
+    value_range = find_range(dataset.with_sides)
     clock = _Clock(budget)
-    racers, left_out = _line_up(chosen, clock, device, offline, seed, reporter)
+    racers, left_out = _line_up(chosen, clock, value_range, device, offline, seed, reporter)
     n = 0
     while (following := _next_sample(n, racers, images, clock)) is not None:
         if n:
@@ -97,7 +100,13 @@ class _Clock:
 
 
 def _line_up(
-    candidates: list[Candidate], clock: _Clock, device: Device, offline: bool, seed: int, reporter: Reporter
+    candidates: list[Candidate],
+    clock: _Clock,
+    value_range: ValueRange | None,
+    device: Device,
+    offline: bool,
+    seed: int,
+    reporter: Reporter,
 ) -> tuple[list[Racer], dict[str, str]]:
     """Every network that can run, timed; and why the others can't."""
     racers: list[Racer] = []
@@ -109,7 +118,12 @@ def _line_up(
                 continue
             try:
                 backbone = load_backbone(
-                    candidate.name, weights=candidate.weights, size=candidate.size, offline=offline, reporter=reporter
+                    candidate.name,
+                    weights=candidate.weights,
+                    size=candidate.size,
+                    value_range=value_range,
+                    offline=offline,
+                    reporter=reporter,
                 )
                 engine = open_engine(backbone, device)
             except TopworkError as error:

@@ -135,7 +135,9 @@ class _Model:
 
     def in_int8(self, graph: Any) -> Any:
         """`graph` as it is, or in int8 where that is asked for."""
-        return graph if self.int8 is None else quantize(graph, self.int8.calibration, self.size)
+        if self.int8 is None:
+            return graph
+        return quantize(graph, self.int8.calibration, self.size, self.classifier.backbone.value_range)
 
 
 def export_metadata(classifier: ImageClassifier) -> dict[str, Any]:
@@ -149,6 +151,7 @@ def export_metadata(classifier: ImageClassifier) -> dict[str, Any]:
     return {
         "class_names": list(classifier.class_names),
         "size": backbone.size,
+        "value_range": list(backbone.value_range or (0, 65535)),
         "provenance": provenance,
         "fingerprint": fingerprint(provenance),
     }

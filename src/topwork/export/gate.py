@@ -113,6 +113,6 @@ def _as_file(image: Payload, path: Path) -> str:
     else:
         picture = image if isinstance(image, Image.Image) else Image.fromarray(np.squeeze(image))
         encoded = io.BytesIO()
-        picture.save(encoded, "PNG")
+        picture.save(encoded, "TIFF" if picture.mode in ("I", "F") else "PNG")  # PNG has 16 bits at most
         path.write_bytes(encoded.getvalue())
     return fspath(path)

@@ -18,7 +18,7 @@ from topwork.data.decoding import MAX_BYTES, Payload, digest_of, quiet_pillow, r
 from topwork.data.sources import ImageSource
 from topwork.errors import BadImageError
 from topwork.files import read_regular
-from topwork.types import DigestArray, FloatArray, ImageArray, IntArray
+from topwork.types import DigestArray, FloatArray, ImageArray, IntArray, ValueRange
 
 Result = TypeVar("Result")
 
@@ -41,6 +41,7 @@ class FeatureStream:
         rows: `(n,)`, rows of the source, ascending; a position is an index into these.
         engine: what computes features.
         size: the side of the engine's input, in pixels.
+        value_range: see `read_image`.
         digests: `(n,)`, what each image's content must still be when it is decoded; None where nothing is kept.
         bad: the images that could not be read, as they turn up.
     """
@@ -49,6 +50,7 @@ class FeatureStream:
     rows: IntArray
     engine: Engine
     size: int
+    value_range: ValueRange | None = None
     digests: DigestArray | None = None
     bad: list[BadImage] = field(default_factory=list)
 
@@ -92,7 +94,8 @@ class FeatureStream:
         for position, payload in chunk:
             name = self.source.name(int(self.rows[position]))
             try:
-                images[len(positions)] = read_square(self._content(position, payload, name), self.size, name)
+                content = self._content(position, payload, name)
+                images[len(positions)] = read_square(content, self.size, name, value_range=self.value_range)
                 positions.append(position)
             except BadImageError as error:
                 bad.append(BadImage(position, name, error.reason))

@@ -135,7 +135,7 @@ def pictures_of(dataset: ImageDataset, indices: IntArray) -> list[str]:
     with quiet_pillow():
         for place, row, payload in zip(order, rows, dataset.source.payloads(rows), strict=True):
             try:
-                pixels = read_square(payload, _SIDE, dataset.source.name(int(row)))
+                pixels = read_square(payload, _SIDE, dataset.source.name(int(row)), value_range=dataset.value_range)
             except BadImageError:
                 continue
             result[place] = data_address(pixels, _QUALITY)

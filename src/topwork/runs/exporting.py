@@ -9,7 +9,7 @@ import numpy as np
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.saving import load_classifier
 from topwork.data.dataset import ImageDataset
-from topwork.data.decoding import Payload, digest_of, has_8_bits, quiet_pillow, read_image
+from topwork.data.decoding import Payload, digest_of, quiet_pillow, read_image
 from topwork.data.splits import TEST, TRAIN
 from topwork.errors import BadImageError, DataError
 from topwork.export.export import Export, export_classifier
@@ -17,6 +17,7 @@ from topwork.export.formats import find_format
 from topwork.export.quantization import CALIBRATION_IMAGES, Int8Images
 from topwork.progress import Reporter, console_reporter
 from topwork.runs.images import RecordedImages, dataset_of_run, recorded_images, rows_of
+from topwork.types import ValueRange
 
 GATE_IMAGES = 32
 """How many of the run's test images go through the gate."""
@@ -61,7 +62,7 @@ def export_run(
             "cross-validated. Train with `test=0.2`, and export that run."
         )
     for_int8 = _int8_images(classifier, dataset, recorded) if int8 and recorded else None
-    images = for_int8.test if for_int8 else _gate_images(dataset, recorded)
+    images = for_int8.test if for_int8 else _gate_images(classifier, dataset, recorded)
     if not images:
         raise DataError(f"No image of the run can be read in {dataset.origin!r}. Say where they are: `dataset=FOLDER`.")
     n = len(images)
@@ -72,22 +73,26 @@ def export_run(
     return export_classifier(classifier, to, folder, images, int8=for_int8)
 
 
-def _gate_images(dataset: ImageDataset, recorded: RecordedImages | None) -> list[Payload]:
+def _gate_images(classifier: ImageClassifier, dataset: ImageDataset, recorded: RecordedImages | None) -> list[Payload]:
     """Test images of the run; where it was cross-validated, images for training: both files answer all images alike."""
     is_tested = recorded is None or TEST in recorded.sides
-    return _find(dataset, recorded, TEST if is_tested else TRAIN, GATE_IMAGES)[0]
+    side, value_range = TEST if is_tested else TRAIN, classifier.backbone.value_range
+    return _find(dataset, recorded, side, GATE_IMAGES, value_range)[0]
 
 
 def _int8_images(classifier: ImageClassifier, dataset: ImageDataset, recorded: RecordedImages) -> Int8Images:
-    calibration, _ = _find(dataset, recorded, TRAIN, CALIBRATION_IMAGES)
-    test, names = _find(dataset, recorded, TEST, INT8_TEST_IMAGES)
+    value_range = classifier.backbone.value_range
+    calibration, _ = _find(dataset, recorded, TRAIN, CALIBRATION_IMAGES, value_range)
+    test, names = _find(dataset, recorded, TEST, INT8_TEST_IMAGES, value_range)
     if not calibration:
         raise DataError(f"No training image of the run can be read in {dataset.origin!r}. Say where: `dataset=FOLDER`.")
     labels = np.array([classifier.class_names.index(name) for name in names])
     return Int8Images(calibration, test, labels)
 
 
-def _find(dataset: ImageDataset, recorded: RecordedImages | None, side: str, n: int) -> tuple[list[Payload], list[str]]:
+def _find(
+    dataset: ImageDataset, recorded: RecordedImages | None, side: str, n: int, value_range: ValueRange | None
+) -> tuple[list[Payload], list[str]]:
     """Up to `n` readable images of the run's `side`, evenly spaced, with their labels; any where there's no list."""
     wanted = None if recorded is None else recorded.on(side)
     rows = np.arange(len(dataset)) if wanted is None else rows_of(dataset, wanted)
@@ -100,15 +105,15 @@ def _find(dataset: ImageDataset, recorded: RecordedImages | None, side: str, n: 
     labels: list[str] = []
     with quiet_pillow():
         for row, payload in zip(chosen, dataset.source.payloads(dataset.rows[chosen]), strict=True):
-            if _is_readable(payload) and (wanted is None or np.isin(digest_of(payload), wanted.digests)):
+            if _is_readable(payload, value_range) and (wanted is None or np.isin(digest_of(payload), wanted.digests)):
                 images.append(payload)
                 labels.append(dataset.class_names[dataset.labels[row]])
     return images, labels
 
 
-def _is_readable(payload: Payload) -> bool:
+def _is_readable(payload: Payload, value_range: ValueRange | None) -> bool:
     try:
-        read_image(payload, "image")
+        read_image(payload, "image", value_range=value_range)
     except (BadImageError, OSError):
         return False
-    return has_8_bits(payload)
+    return True

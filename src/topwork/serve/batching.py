@@ -154,9 +154,11 @@ class Batcher:
 
     def _decode(self, image: SentImage) -> ImageArray | Answer:
         """What the backbone sees of it, or why it can't be read."""
-        size, max_pixels = self._classifier.backbone.size, self._limits.image_pixels
+        backbone, max_pixels = self._classifier.backbone, self._limits.image_pixels
         try:
-            return read_square(image.content, size, image.name, max_pixels=max_pixels)
+            return read_square(
+                image.content, backbone.size, image.name, max_pixels=max_pixels, value_range=backbone.value_range
+            )
         except BadImageError as error:
             return Answer(image.name, error=error.reason)
         except Exception as error:  # no image may stop the others

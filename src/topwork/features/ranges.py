@@ -1,0 +1,84 @@
+"""Which pixel values become black and white, of grey pictures with 16 or 32 bits: those that the set uses.
+
+A detector with 12 bits writes files with 16. Kept as they are, such pictures are nearly black, and 16 of 256 levels are
+left of them. So the values of a sample say what becomes white, the same for all pictures: of whole numbers the
+smallest range 0..2^k - 1 that holds 99.9 % of them, of fractions 0..1, else what lies between their 0.1 and 99.9 %.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from topwork.backbones.backbone import Backbone
+from topwork.data.dataset import ImageDataset
+from topwork.data.decoding import deep_values, quiet_pillow
+from topwork.data.splits import TRAIN
+from topwork.errors import BadImageError
+from topwork.progress import Reporter
+from topwork.types import FloatArray, ValueRange
+
+SAMPLE = 200
+"""Pictures that are looked at, evenly spaced."""
+_VALUES = 10_000
+"""Of each picture, about."""
+_INSIDE = 0.999
+"""A few hot pixels do not make the others dark."""
+
+
+def with_range(backbone: Backbone, dataset: ImageDataset, reporter: Reporter) -> Backbone:
+    """`backbone` with the range that the images for training use, unless it has one, or they have 8 bits."""
+    if backbone.value_range is not None:
+        return backbone
+    found = find_range(dataset)
+    if found is None:
+        return backbone
+    low, high = found
+    reporter.note(
+        f"Pictures with more than 8 bits: their values {low:,g} to {high:,g} become black to white. Others: "
+        f"`range={low:g},{high:g}`"
+    )
+    return replace(backbone, value_range=found)
+
+
+def find_range(dataset: ImageDataset) -> ValueRange | None:
+    """What the images for training use; None for 0..65,535, and where none has more than 8 bits."""
+    rows = dataset.rows if dataset.sides is None else dataset.rows[dataset.sides == TRAIN]
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int))]
+    found: list[FloatArray] = []
+    with quiet_pillow():
+        for row, payload in zip(rows, dataset.source.payloads(rows), strict=True):
+            try:
+                values = deep_values(payload, dataset.source.name(int(row)))
+            except (OSError, BadImageError):  # extraction says what is wrong with it
+                continue
+            if values is not None:
+                found.append(values.ravel()[:: max(1, values.size // _VALUES)].astype(np.float64))
+    every = np.concatenate([np.empty(0), *found])
+    every = every[np.isfinite(every)]
+    return _range_of(every) if len(every) else None
+
+
+def _range_of(values: FloatArray) -> ValueRange | None:
+    low, high = (float(f"{value:.3g}") for value in np.quantile(values, (1 - _INSIDE, _INSIDE)))
+    is_whole, least = bool(np.all(values == np.round(values))), float(values.min())
+    if least >= 0 and values.max() <= 1 and not is_whole:
+        return 0.0, 1.0
+    if least >= 0 and is_whole:
+        bits = max(8, int(np.ceil(np.log2(np.quantile(values, _INSIDE) + 1))))
+        if bits <= 16:
+            return None if bits == 16 else (0.0, 2.0**bits - 1)
+    return (low, high) if low < high else (least, least + 1.0)
+
+
+def read_range(text: str) -> ValueRange:
+    """Two numbers as a person types them, such as `0,4095`.
+
+    Raises:
+        ValueError: they are none.
+    """
+    low, high = (float(part) for part in text.split(","))
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise ValueError(text)
+    return low, high
