@@ -249,7 +249,7 @@ def test_export_of_a_run_says_what_the_gate_saw(topwork: Topwork, photos_folder:
     answer = topwork("export", "runs/photos-1", "--to", "openvino")
     assert answer.status == 0
     assert answer.out.startswith("runs/photos-1/exports/openvino/model.xml, 4.")
-    assert re.search(r"Gate: (\d+) of \1 test images get the same class from openvino", answer.out)
+    assert re.search(r"Gate: (\d+) of \1 images get the same class from openvino", answer.out)
     assert "python runs/photos-1/exports/openvino/use.py IMAGE" in answer.out
     assert topwork("export", "runs/photos-1", "--to", "openvino").status == 0  # an export is replaced
 
@@ -267,7 +267,7 @@ def test_images_that_moved_are_asked_for_and_found_by_content(topwork: Topwork, 
     assert topwork("export", "runs/photos-1", "--to", "openvino", "--data", "moved").status == 0
     other = make_photos(tmp_path / "other", n=4, seed=500)
     assert (
-        "No test image of the run can be read in"
+        "No image of the run can be read in"
         in topwork("export", "runs/photos-1", "--to", "openvino", "--data", other).err
     )
 
@@ -276,7 +276,7 @@ def test_classifier_alone_is_exported_with_images_that_are_named(topwork: Topwor
     topwork("train", photos_folder, "--quiet")
     Path("runs/photos-1/classifier").rename("lone")
     answer = topwork("export", "lone", "--to", "openvino")
-    assert "doesn't say which images it was tested on" in answer.err
+    assert "doesn't say which images it was made from" in answer.err
     assert topwork("export", "lone", "--to", "openvino", "--data", photos_folder, "--out", "there").status == 0
     assert (
         "not a classifier alone" in topwork("export", "lone", "--to", "openvino", "--int8", "--data", photos_folder).err

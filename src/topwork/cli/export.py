@@ -55,7 +55,7 @@ def _as_text(done: Export, to: str) -> str:
     gate, folder = done.gate, shlex.quote(printable(str(done.folder)))
     lines = [
         f"{printable(str(done.file))}, {done.n_bytes / 1e6:,.1f} MB",
-        f"Gate: {gate.n_agree:,} of {gate.n_images:,} test images get the same class from {gate.runtime} and from "
+        f"Gate: {gate.n_agree:,} of {gate.n_images:,} images get the same class from {gate.runtime} and from "
         f"Topwork; probabilities differ by {gate.largest_difference:.2g} at most",
     ]
     if done.int8 is None:
