@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import stat
@@ -15,6 +17,7 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from io import BufferedReader
 from itertools import chain
 from pathlib import Path
@@ -34,8 +37,43 @@ _HERE, _EXCHANGE = -100, 2
 
 
 def cache_dir() -> Path:
-    """The folder for features, graphs and weights: `$TOPWORK_CACHE`, else the user's cache folder."""
-    return Path(os.environ.get("TOPWORK_CACHE") or platformdirs.user_cache_dir("topwork"))
+    """The folder for features, graphs and weights: `$TOPWORK_CACHE`, else the user's cache folder.
+
+    Where that can't be written, or there is no home to have one in, a temporary folder that shows what is kept there,
+    and ends with this process: nothing that Topwork does needs more. That is said once.
+    """
+    try:
+        wanted = Path(os.environ.get("TOPWORK_CACHE") or platformdirs.user_cache_dir("topwork"))
+    except RuntimeError:  # no HOME, and a user without an entry in passwd
+        return _temporary_cache(None)
+    return wanted if _can_be_written(wanted) else _temporary_cache(wanted)
+
+
+@cache
+def _can_be_written(wanted: Path) -> bool:
+    """Whether files can be made in a folder, or the folder itself; True for what is no folder: that is an error."""
+    there = next(path for path in (wanted, *wanted.parents) if path.exists())
+    return not there.is_dir() or os.access(there, os.W_OK | os.X_OK)
+
+
+@cache
+def _temporary_cache(wanted: Path | None) -> Path:
+    """An empty folder, or one with links to all files of the cache that can't be written."""
+    folder = Path(tempfile.mkdtemp(prefix="topwork-cache-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    reason = "There is no home folder"
+    if wanted is not None:
+        reason = f"{printable(str(wanted))!r} can't be written"
+        for inside, _, names in os.walk(wanted):
+            target = folder / Path(inside).relative_to(wanted)
+            target.mkdir(exist_ok=True)
+            for name in names:
+                (target / name).symlink_to(Path(inside).absolute() / name)
+    logging.getLogger("topwork").warning(
+        "%s: what Topwork computes is kept until this process ends only. TOPWORK_CACHE names a folder to keep it in.",
+        reason,
+    )
+    return folder
 
 
 @contextlib.contextmanager

@@ -154,6 +154,8 @@ class BarReporter(LineReporter):
 
 def console_reporter() -> Reporter:
     """Bars where standard error is a terminal, plain lines where it isn't."""
+    if sys.stderr is None:  # a service, or a program without a console
+        return Reporter()
     if not sys.stderr.isatty():
         return LineReporter()
     from rich.console import Console

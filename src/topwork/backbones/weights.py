@@ -131,7 +131,7 @@ def resolve_weights(
 
 
 def _keras_copy(card: Card) -> Path:
-    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models" / card.weights_file
+    return Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")) / "models" / card.weights_file
 
 
 def _from_file(card: Card, path: Path, origin: str) -> BackboneWeights:

@@ -47,6 +47,7 @@ for _command in (
 
 def run() -> None:
     """Run the command line; errors become one message and an exit status, never a traceback."""
+    _open_standard_files()
     logging.getLogger("topwork").handlers[:] = [_warnings()]
     try:
         sys.exit(main(standalone_mode=False) or 0)
@@ -75,6 +76,16 @@ def run() -> None:
         place = "" if error.filename is None else f": {error.filename!r}"
         say(f"Error: {error.strerror or error}{place}. What was finished before is kept.", err=True)
         sys.exit(1)
+
+
+def _open_standard_files() -> None:
+    """Let standard files that were closed when we were started lead nowhere, lest a file of ours take their numbers."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (open as long as the process is)
 
 
 def _warnings() -> logging.Handler:

@@ -65,7 +65,7 @@ def _digits() -> LabelTable:
 
 
 def _load_keras(name: str, offline: bool) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
+    folder = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")) / "datasets"
     if offline and not (folder / _KERAS_FILES[name]).exists():
         raise OfflineError(
             f"{name!r} isn't on this machine (looked for {str(folder / _KERAS_FILES[name])!r}), and --offline forbids "
