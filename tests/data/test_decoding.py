@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,15 @@ from PIL import Image, ImageFilter
 
 from helpers import make_photo
 from topwork.data.dataset import as_payloads
-from topwork.data.decoding import digest_of, quiet_pillow, read_image, read_square
+from topwork.data.decoding import (
+    SUFFIXES,
+    begins_as_image,
+    digest_of,
+    picture_size,
+    quiet_pillow,
+    read_image,
+    read_square,
+)
 from topwork.errors import BadImageError, ShapeError
 
 PHOTO = make_photo((200, 40, 40), 1, (64, 64))
@@ -196,3 +206,61 @@ def test_broken_exif_does_not_cost_the_image_or_the_run() -> None:
 def test_what_is_no_list_of_images_is_refused(images: object) -> None:
     with pytest.raises(ShapeError, match="Expected"):
         as_payloads(images)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("AVIF", ".avif"), ("JPEG2000", ".jp2"), ("JPEG2000", ".j2k")])
+def test_avif_and_jpeg_2000_are_read(tmp_path: Path, form: str, suffix: str) -> None:
+    picture = Image.new("RGB", (40, 30), (200, 60, 40))
+    path = tmp_path / f"picture{suffix}"
+    picture.save(path, form)
+    content = path.read_bytes()
+    assert begins_as_image(content[:16])
+    assert suffix in SUFFIXES
+    found = read_image(path, "picture")
+    assert found.size == (40, 30)
+    assert np.abs(np.asarray(found).astype(int) - (200, 60, 40)).max() <= 4
+    assert read_square(content, 16, "picture").shape == (16, 16, 3)
+
+
+def test_heic_is_read_upright() -> None:
+    plain, turned = (Path(__file__).with_name(name) for name in ("drawn.heic", "drawn-turned.heic"))
+    assert begins_as_image(plain.read_bytes()[:16])
+    assert picture_size(plain) == (96, 64)
+    assert read_image(plain, "plain").size == (96, 64)
+    upright = read_image(turned, "turned")
+    assert upright.size == (64, 96)
+    difference = np.asarray(upright.rotate(90, expand=True)).astype(int) - np.asarray(read_image(plain, "plain"))
+    assert np.abs(difference).mean() < 3
+    with pytest.raises(BadImageError, match="decompression bomb"):
+        read_image(plain, "plain", max_pixels=6000)
+    whole = plain.read_bytes()
+    for place in range(20, len(whole), 97):
+        with contextlib.suppress(BadImageError):
+            read_image(whole[:place], "cut")
+        with contextlib.suppress(BadImageError):
+            read_image(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :], "flipped")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"%PDF-1.7 ...", "it is a PDF"),
+        (bytes(128) + b"DICM" + bytes(40), "it is a DICOM picture"),
+        (b"8BPS\0\1", "it is a Photoshop file"),
+        (b"\xff\x0a\x00", "it is a JPEG XL"),
+        (b"\0\0\0\x20ftypisom" + bytes(40), "it is a film"),
+        (b"\0\0\0\x18ftypcrx " + bytes(40), "a picture of the kind 'crx '"),
+        (b"PK\x03\x04abc", "it is a ZIP archive"),
+        (b"  <!DOCTYPE html><html>", "it is a web page, not the picture"),
+        (b"\xef\xbb\xbf<HTML>", "it is a web page, not the picture"),
+        (b"<?xml version='1.0'?><svg/>", "it is an XML file"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        (b"\x93NUMPY\x01\0", "it is a NumPy array"),
+        (b"II*\0\x08\0\0\0\0\0", "it begins as a TIFF does"),
+    ],
+)
+def test_what_is_not_read_is_named_with_the_way_out(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "x.png").write_bytes(content)
+    for payload in (content, tmp_path / "x.png"):
+        with quiet_pillow(), pytest.raises(BadImageError, match=re.escape(said)):
+            read_image(payload, "x")

@@ -210,7 +210,10 @@ def test_a_bad_file_is_said_in_words_and_stops_nothing(service: Any, chromium: B
         found = answers(page, 3)
         assert found[0] == found[2] == "No answer"
         assert page.locator(".bars span").first.inner_text() == "cedar"
-        assert "not a JPEG, PNG, WebP, BMP, GIF or TIFF image" in page.locator(".card .bad").first.inner_text()
+        assert (
+            "not a JPEG, PNG, WebP, HEIC, AVIF, JPEG 2000, BMP, GIF or TIFF image"
+            in page.locator(".card .bad").first.inner_text()
+        )
         assert page.locator(".name").nth(1).inner_text() == HOSTILE
         assert page.locator("#results img").count() == 0
 

@@ -25,9 +25,11 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 from PIL import (  # importing a format is what makes Pillow know it
+    AvifImagePlugin,  # noqa: F401
     BmpImagePlugin,  # noqa: F401
     GifImagePlugin,  # noqa: F401
     Image,
+    Jpeg2KImagePlugin,  # noqa: F401
     JpegImagePlugin,  # noqa: F401
     PngImagePlugin,  # noqa: F401
     TiffImagePlugin,  # noqa: F401
@@ -64,8 +66,44 @@ MAX_PIXELS = 178_956_970
 MAX_BYTES = 1 << 30
 """Of an encoded image: as many as so many pixels take in 16-bit RGB, uncompressed."""
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+        *(".heic", ".heif", ".hif", ".avif", ".jp2", ".j2k", ".jpx"),
+    }
+)
+UNREAD_SUFFIXES = frozenset({".dcm", ".dicom", ".exr", ".jxl", ".psd"})
+"""Of pictures that aren't read. Below a folder they count as images that can't be read, lest they be missed."""
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000")  # and HEIC, which pi-heif reads
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"heif")
+"""Brands of files by phones; `mif1` is AVIF's too, which names itself further on."""
+_KINDS = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF8", "GIF"),
+    *((head, "TIFF") for head in (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+)
+"""How files of formats that are read begin."""
+_OTHER_KINDS = (
+    (b"%PDF", "a PDF. Save its pages as PNG or JPEG"),
+    (b"8BPS", "a Photoshop file. Save it as PNG or JPEG"),
+    (b"\xff\x0a", "a JPEG XL. Save it as PNG or JPEG"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL. Save it as PNG or JPEG"),
+    (b"v/1\x01", "an OpenEXR picture. Save it as a 16-bit TIFF or PNG"),
+    (b"SIMPLE  =", "a FITS picture. Save it as a TIFF with fractions, or a 16-bit PNG"),
+    (b"\x93NUMPY", "a NumPy array. Save it as a PNG or TIFF, or give the array from Python"),
+    (b"FUJIFILMCCD-RAW", "a camera's raw file. Develop it, and save it as JPEG or PNG"),
+    (b"PK\x03\x04", "a ZIP archive. Unpack it"),
+    (b"\x1f\x8b", "a gzip archive. Unpack it"),
+    (b"version https://git-lfs", "a pointer of Git LFS, not the picture. Fetch it: git lfs pull"),
+    (b"<svg", "an SVG drawing. Save it as PNG"),
+    (b"<?xml", "an XML file, perhaps an SVG drawing. Save that as PNG"),
+    (b"<!doctype html", "a web page, not the picture. Download it again"),
+    (b"<html", "a web page, not the picture. Download it again"),
+)
+"""How other files begin, in small letters where they are text, and the way out."""
 
 
 _TURNS = {
@@ -133,9 +171,11 @@ def begins_as_image(head: bytes) -> bool:
     """Whether a file's first bytes (16 will do) are those of an encoded image that Topwork reads."""
     if head.startswith(b"RIFF"):
         return head[8:12] == b"WEBP"
+    if head[4:8] == b"ftyp":
+        return head[8:12] in (*_HEIC, b"avif", b"avis")
     if head.startswith(b"BM"):  # a path may begin so too, but has no zeros where BMP keeps a reserved field
         return head[6:10] == bytes(4)
-    return head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"II+\0", b"MM\0*", b"MM\0+"))
+    return any(head.startswith(beginning[:12]) for beginning, _ in _KINDS)
 
 
 def picture_size(payload: Payload) -> tuple[int, int] | None:
@@ -248,11 +288,13 @@ def _head(payload: Path | bytes | Image.Image) -> Image.Image | None:
     if isinstance(payload, Image.Image):
         return payload
     try:
-        with (
-            open_regular(payload) if isinstance(payload, Path) else io.BytesIO(payload) as file,
-            Image.open(file, formats=_FORMATS) as image,
-        ):
-            return image
+        with open_regular(payload) if isinstance(payload, Path) else io.BytesIO(payload) as file:
+            if _is_heic(file.read(64)):
+                file.seek(0)
+                return _open_heic(file.read(MAX_BYTES), MAX_PIXELS)
+            file.seek(0)
+            with Image.open(file, formats=_FORMATS) as image:
+                return image
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
 
@@ -266,13 +308,27 @@ def _open(payload: Payload, at_least: int | None, max_pixels: int) -> Image.Imag
         payload = read_regular(payload, at_most=MAX_BYTES)
     if not payload:
         raise ValueError("the file is empty")
-    image = Image.open(io.BytesIO(payload), formats=_FORMATS)
+    image = _open_heic(payload, max_pixels) if _is_heic(payload) else Image.open(io.BytesIO(payload), formats=_FORMATS)
     if image.width * image.height > max_pixels:
         raise Image.DecompressionBombError
     if at_least is not None:
         image.draft(image.mode, (at_least, at_least))  # scaled while it is decoded: many times as fast
     image.load()
     return image
+
+
+def _is_heic(content: bytes) -> bool:
+    return content[4:8] == b"ftyp" and content[8:12] in _HEIC and b"avif" not in content[8:64]
+
+
+def _open_heic(content: bytes, max_pixels: int) -> Image.Image:
+    """A HEIC file's first picture, upright."""
+    import pi_heif
+
+    found = pi_heif.open_heif(io.BytesIO(content))
+    if found.size[0] * found.size[1] > max_pixels:
+        raise Image.DecompressionBombError
+    return found.to_pillow()  # type: ignore[no-any-return]
 
 
 def _to_rgb(image: Image.Image, value_range: ValueRange | None) -> Image.Image:
@@ -321,11 +377,29 @@ def _why_unidentified(payload: Payload) -> str:
     head = b""
     if isinstance(payload, Path):
         with open_regular(payload) as file:
-            head = file.read(64)
+            head = file.read(132)
     elif isinstance(payload, bytes):
-        head = payload[:64]
+        head = payload[:132]
+    small = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    for beginning, kind in _OTHER_KINDS:
+        if head.startswith(beginning) or small.startswith(beginning):
+            return f"it is {kind}"
+    if head[128:132] == b"DICM":
+        return "it is a DICOM picture. Save it as a 16-bit PNG or TIFF"
+    if head[4:8] == b"ftyp":
+        return (
+            f"it is a film, or a picture of the kind {head[8:12].decode('ascii', 'replace')!r}. Save it as PNG or JPEG"
+        )
+    for beginning, kind in _KINDS:
+        if head.startswith(beginning):
+            odd = (
+                "of a kind that isn't read, such as five channels, or colour as fractions"
+                if kind == "TIFF"
+                else "damaged"
+            )
+            return f"it begins as a {kind} does, and is {odd}. Save it anew, with 8 bits, in RGB or grey"
     begins = f" (it begins with {head[:12]!r})" if head else ""
-    return f"not a JPEG, PNG, WebP, BMP, GIF or TIFF image{begins}"
+    return f"not a JPEG, PNG, WebP, HEIC, AVIF, JPEG 2000, BMP, GIF or TIFF image{begins}"
 
 
 def _plain(error: Exception) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from topwork.data.decoding import SUFFIXES
+from topwork.data.decoding import SUFFIXES, UNREAD_SUFFIXES
 from topwork.files import printable
 from topwork.words import counted, listed
 
@@ -122,7 +122,7 @@ def _n_with_suffix(folder: Path) -> int:
 
 
 def _has_suffix(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES
+    return os.path.splitext(name)[1].lower() in SUFFIXES | UNREAD_SUFFIXES
 
 
 def _is_others(folder_name: str) -> bool:

@@ -9,6 +9,13 @@ import keras
 import numpy as np
 from PIL import Image, ImageOps
 
+try:
+    import pi_heif  # pip install pi-heif, for HEIC
+
+    pi_heif.register_heif_opener()
+except ImportError:
+    pass
+
 file = Path(__file__).with_name("model.keras")
 model = keras.models.load_model(file)  # set KERAS_BACKEND to jax, tensorflow or torch
 facts = json.loads(zipfile.ZipFile(file).read("topwork.json"))

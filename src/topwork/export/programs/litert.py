@@ -9,6 +9,13 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image, ImageOps
 
+try:
+    import pi_heif  # pip install pi-heif, for HEIC
+
+    pi_heif.register_heif_opener()
+except ImportError:
+    pass
+
 file = Path(__file__).with_name("model.tflite")
 run = Interpreter(str(file)).get_signature_runner()
 facts = json.loads(zipfile.ZipFile(file).read("topwork.json"))

@@ -8,6 +8,13 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
+try:
+    import pi_heif  # pip install pi-heif, for HEIC
+
+    pi_heif.register_heif_opener()
+except ImportError:
+    pass
+
 session = onnxruntime.InferenceSession(Path(__file__).with_name("model.onnx"))
 facts = session.get_modelmeta().custom_metadata_map
 class_names, size = json.loads(facts["class_names"]), int(facts["size"])

@@ -8,6 +8,13 @@ import numpy as np
 import openvino
 from PIL import Image, ImageOps
 
+try:
+    import pi_heif  # pip install pi-heif, for HEIC
+
+    pi_heif.register_heif_opener()
+except ImportError:
+    pass
+
 model = openvino.Core().read_model(Path(__file__).with_name("model.xml"))
 class_names = json.loads(model.get_rt_info(["topwork", "class_names"]).astype(str))
 size = int(model.get_rt_info(["topwork", "size"]).astype(str))
