@@ -226,4 +226,4 @@ def test_a_run_folder_whose_other_files_were_spoilt(topwork: Topwork, photos: Pa
         record.write_text(text)
         answer = topwork("export", "run", "--to", "openvino", "--out", "exported")
         assert answer.status == 1
-        assert "Name some with --data" in answer.err
+        assert "Name some: --data" in answer.err

@@ -231,10 +231,10 @@ def test_a_run_folder_that_is_none(topwork: Topwork, photos: Path) -> None:
 def test_a_run_folder_by_a_newer_version(topwork: Topwork, photos: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run" / "classifier"
     folder.mkdir(parents=True)
-    manifest = {"format": "topwork-classifier", "format_version": 2, "topwork": "3.0"}
+    manifest = {"format": "topwork-classifier", "format_version": 9, "topwork": "3.0"}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     answer = topwork("predict", "run", photos / "ash" / "0.png")
-    refused(answer, "written by a newer Topwork (3.0, format 2)", "Upgrade")
+    refused(answer, "written by a newer Topwork (3.0, format 9)", "Upgrade")
 
 
 def test_a_run_folder_that_exists_already(topwork: Topwork, photos: Path) -> None:

@@ -48,7 +48,7 @@ class StoppedClassifier:
 
     def __init__(self) -> None:
         self.engine = StoppedEngine()
-        self.backbone = type("Backbone", (), {"size": 16})()
+        self.backbone = type("Backbone", (), {"size": 16, "value_range": None})()
 
     def predict_features(self, features: FloatArray, names: tuple[str, ...], indices: IntArray) -> Predictions:
         return Predictions(names, indices, np.full((len(features), 2), 0.5), (), self.class_names)
