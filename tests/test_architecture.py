@@ -146,3 +146,20 @@ print("openvino_telemetry" in sys.modules and sys.modules["openvino_telemetry"] 
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "CONNECTED" not in done.stderr
     assert done.stdout.strip() == "False"
+
+
+def test_every_module_is_imported_without_what_only_unix_has() -> None:
+    code = (
+        "import importlib, pkgutil, sys\n"
+        "for name in ('fcntl', 'grp', 'pwd', 'resource', 'termios'):\n"
+        "    sys.modules[name] = None\n"
+        "import topwork\n"
+        "for module in pkgutil.walk_packages(topwork.__path__, 'topwork.'):\n"
+        "    if not module.name.endswith('__main__') and '.programs' not in module.name:\n"
+        "        importlib.import_module(module.name)\n"
+        "        print(module.name)\n"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) > 100

@@ -349,5 +349,5 @@ def sync_folder(folder: Path) -> None:
 
 def sync_file(file: Path) -> None:
     """Have a file's bytes on the disk."""
-    with file.open("rb") as opened:
+    with file.open("rb+") as opened:  # Windows does so for files only that may be written
         os.fsync(opened.fileno())
