@@ -159,8 +159,8 @@ def square_model(size: int) -> object:
 def test_squares_inside_the_graph_are_those_of_the_decoding(height: int, width: int, size: int, seed: int) -> None:
     """But for near ties in rounding: Pillow sums in whole numbers, the graphs in float32.
 
-    Noise is the worst case. Of 63,000 such pictures 350 had a pixel that differed by 2, or more than 0.4 % of the pixels
-    that differed; 0.7 % was the most.
+    Noise is the worst case. Of 63,000 such pictures 350 had a pixel that differed by 2, or more than 0.4 % of the
+    pixels that differed; 0.7 % was the most.
     """
     onnxruntime = pytest.importorskip("onnxruntime")
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
