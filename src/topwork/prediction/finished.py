@@ -25,9 +25,9 @@ def is_finished(out: Path, facts: dict[str, Any], *, replace: bool) -> int | Non
         return None
     record = read_json(_place(out))
     made_from: dict[str, Any] = {}
-    with contextlib.suppress(OSError, KeyError, TypeError):
+    with contextlib.suppress(OSError, KeyError, TypeError, ValueError):  # what is kept may be damaged
         if record and record["checksum"] == checksum_of_file(out):
-            made_from, n_bad = dict(record["facts"]), int(record["n_bad"])
+            n_bad, made_from = int(record["n_bad"]), dict(record["facts"])
     if made_from == facts:
         return n_bad
     if not replace and made_from.get("other classifier") != facts["other classifier"]:

@@ -77,7 +77,7 @@ def write_run_folder(
         _write_images(staging / IMAGES, training.dataset)
         record = _run_record(classifier, training, facts)
         write_json(staging / "run.json", record)
-        page = report_html(training, test, predictions, record, _uncalibrated(training, predictions), check)
+        page = report_html(training, test, predictions, record, _uncalibrated(training, test, predictions), check)
         (staging / REPORT).write_text(page, "utf-8", "replace")
         (staging / "README.md").write_text(model_card(classifier, training, test, facts.command), "utf-8", "replace")
     return new.path
@@ -97,7 +97,7 @@ def _metrics(
     kind = "cross_validated" if training.held_out and training.held_out.n_folds > 1 else "validation"
     metrics: dict[str, Any] = {"test": test.as_dict(), "cross_validated": None, "validation": None}
     metrics[kind] = held_out.as_dict() if held_out else None
-    uncalibrated = _uncalibrated(training, predictions)
+    uncalibrated = _uncalibrated(training, test, predictions)
     if uncalibrated is not None:
         metrics["calibration"] = {"temperature": training.temperature, "test_before": uncalibrated.as_dict()}
     if predictions.is_unknown is not None:
@@ -105,9 +105,9 @@ def _metrics(
     return metrics
 
 
-def _uncalibrated(training: Training, predictions: Predictions) -> Reliability | None:
-    """The reliability of the answers before the temperature."""
-    if training.temperature is None:
+def _uncalibrated(training: Training, test: Evaluation, predictions: Predictions) -> Reliability | None:
+    """The reliability of the answers before the temperature; None where each fold had its own."""
+    if training.temperature is None or test.n_folds:
         return None
     before = with_temperature(predictions.probabilities, 1 / training.temperature)
     return reliability(training.dataset.labels[predictions.indices], before)
