@@ -24,7 +24,7 @@ def headline(test: Evaluation) -> str:
 
 def sentences(test: Evaluation) -> list[str]:
     """What else a person should know, the most important first."""
-    found = (_small(test), _chance(test), _weakest(test), _trust(test), _abstain(test))
+    found = (_small(test), _folds(test), _chance(test), _weakest(test), _trust(test), _abstain(test))
     return [sentence for sentence in found if sentence]
 
 
@@ -34,6 +34,15 @@ def _small(test: Evaluation) -> str:
         return ""
     images = "images" if test.n_folds else "test images"
     return f"The test is small: the interval is {100 * width:.0f} points wide. More {images} would tell more."
+
+
+def _folds(test: Evaluation) -> str:
+    if not test.n_folds:
+        return ""
+    return (
+        f"These are the figures of {test.n_folds} tops, each of which learned from the other folds; the "
+        "classifier itself learned from all of them, and should be no worse."
+    )
 
 
 def _chance(test: Evaluation) -> str:
