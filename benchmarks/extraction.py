@@ -37,6 +37,7 @@ from topwork.backbones.engines import open_engine
 from topwork.data.decoding import read_square
 from topwork.export.graph import fold_normalisations
 from topwork.openvino_door import import_openvino
+from topwork.recipe import Recipe
 
 NETWORKS = (("densenet121", 224), ("resnet50", 224), ("mobilenet_v2", 224), ("starter", 64))
 KERAS_NAMES = {"densenet121": "DenseNet121", "resnet50": "ResNet50", "mobilenet_v2": "MobileNetV2"}
@@ -123,7 +124,7 @@ def decoding_rate(images: tw.ImageDataset, size: int) -> float:
     some = images.select(np.arange(min(len(images), 1000)))
     began = time.perf_counter()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda payload: read_square(payload, size, ""), some.source.payloads(some.rows)))
+        list(pool.map(lambda payload: read_square(payload, Recipe(size), ""), some.source.payloads(some.rows)))
     return len(some) / (time.perf_counter() - began)
 
 
@@ -137,7 +138,7 @@ def int8_rate(backbone: tw.Backbone, images: tw.ImageDataset, batch: int, second
     model = ov.Core().read_model(backbone.graph())
     fold_normalisations(model)
     payloads = images.select(np.arange(32)).source.payloads(np.arange(32))
-    tensors = [read_square(payload, backbone.size, "")[None] for payload in payloads]
+    tensors = [read_square(payload, Recipe(backbone.size), "")[None] for payload in payloads]
     nncf.set_log_level(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
         quantised = nncf.quantize(model, nncf.Dataset(tensors), subset_size=len(tensors))

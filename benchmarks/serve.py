@@ -34,6 +34,7 @@ from PIL import Image
 import topwork as tw
 from common import arguments
 from topwork.data.decoding import read_square
+from topwork.recipe import Recipe
 
 SIZES = {"224 × 224": (224, 224), "500 × 375": (500, 375)}
 CONNECTIONS = 16
@@ -144,7 +145,7 @@ def decoding_rate(image: bytes, n: int) -> float:
     """Images a second of decoding alone, on all processors."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         began = time.perf_counter()
-        list(pool.map(lambda _: read_square(image, 224, "image"), range(n)))
+        list(pool.map(lambda _: read_square(image, Recipe(224), "image"), range(n)))
         return n / (time.perf_counter() - began)
 
 

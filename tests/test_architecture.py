@@ -15,6 +15,7 @@ import topwork
 SOURCE = Path(topwork.__file__).parent
 FLOORS = [
     {"errors", "types", "version", "words"},
+    {"recipe"},
     {"files", "progress", "keras_door", "openvino_door"},
     {"keras_child", "kept", "memory"},
     {"data", "backbones"},

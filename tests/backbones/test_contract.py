@@ -28,6 +28,7 @@ from topwork.data.decoding import read_square
 from topwork.errors import OptionError
 from topwork.export.export import export_classifier
 from topwork.files import sha256_of_file
+from topwork.recipe import Recipe
 from topwork.tops.dense_stack import DenseStack
 
 TOLERANCE = 1e-4
@@ -120,7 +121,7 @@ def test_network_keeps_the_contract(name: str, tmp_path: Path, own_cache: Path) 
 def pass_the_gate(backbone: Backbone, engine: Engine, folder: Path) -> None:
     """Export the backbone with a drawn top whose probabilities differ from image to image."""
     pictures = [np.asarray(make_photo((200, 60, 40), seed, (90, 70))) for seed in range(3)]
-    squares = np.stack([read_square(picture, backbone.size, "picture") for picture in pictures])
+    squares = np.stack([read_square(picture, Recipe(backbone.size), "picture") for picture in pictures])
     features = run(engine, squares, 1)
     kernel = np.random.default_rng(2).normal(0, 1, (features.shape[1], 4))
     kernel /= np.std(features @ kernel, axis=0).max()

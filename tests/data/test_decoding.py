@@ -23,6 +23,7 @@ from topwork.data.decoding import (
     read_square,
 )
 from topwork.errors import BadImageError, ShapeError
+from topwork.recipe import Recipe
 
 PHOTO = make_photo((200, 40, 40), 1, (64, 64))
 
@@ -95,13 +96,13 @@ def test_16_bit_grey_keeps_its_upper_bits(form: str) -> None:
 def test_square_is_the_centre_of_the_picture() -> None:
     image = Image.new("RGB", (90, 30), "black")
     image.paste((255, 255, 255), (30, 0, 60, 30))
-    assert np.all(read_square(encoded(image, "PNG"), 30, "x") == 255)
+    assert np.all(read_square(encoded(image, "PNG"), Recipe(30), "x") == 255)
 
 
 def test_an_image_of_the_right_size_is_not_touched() -> None:
     pixels = np.asarray(PHOTO)
-    assert np.array_equal(read_square(pixels, 64, "x"), pixels)
-    assert np.array_equal(read_square(encoded(PHOTO, "PNG"), 64, "x"), pixels)
+    assert np.array_equal(read_square(pixels, Recipe(64), "x"), pixels)
+    assert np.array_equal(read_square(encoded(PHOTO, "PNG"), Recipe(64), "x"), pixels)
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
@@ -110,8 +111,8 @@ def test_a_large_jpeg_decoded_at_a_fraction_is_nearly_the_same(orientation: int)
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(large, "JPEG", quality=95, exif=exif)
-    quick = read_square(data, 64, "x").astype(int)
-    whole = read_square(np.asarray(read_image(data, "x")), 64, "x")
+    quick = read_square(data, Recipe(64), "x").astype(int)
+    whole = read_square(np.asarray(read_image(data, "x")), Recipe(64), "x")
     assert np.abs(quick - whole).mean() < 1.5
     assert read_image(data, "x", at_least=128).size in ((256, 192), (192, 256))
     assert read_image(data, "x").size in ((1024, 768), (768, 1024))
@@ -120,7 +121,7 @@ def test_a_large_jpeg_decoded_at_a_fraction_is_nearly_the_same(orientation: int)
 def test_resizing_golden_values() -> None:
     """The pixels that features are made of: if these change, DECODING_VERSION must count up."""
     ramp = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
-    small = read_square(ramp, 4, "x")
+    small = read_square(ramp, Recipe(4), "x")
     assert small[:, :, 0].tolist() == [[15, 20, 27, 32], [61, 66, 73, 78], [111, 116, 123, 128], [157, 162, 169, 174]]
 
 
@@ -145,7 +146,7 @@ def test_every_cut_of_a_file_is_an_error_or_an_image() -> None:
         data = encoded(PHOTO, form)
         for cut in range(0, len(data), max(1, len(data) // 40)):
             try:
-                read_square(data[:cut], 32, "x")
+                read_square(data[:cut], Recipe(32), "x")
             except BadImageError:
                 continue
 
@@ -186,7 +187,7 @@ def test_broken_exif_does_not_cost_the_image_or_the_run() -> None:
                 data[place] = random.integers(0, 256)
             try:
                 with quiet_pillow():
-                    read_square(bytes(data), 32, "x")
+                    read_square(bytes(data), Recipe(32), "x")
             except BadImageError:
                 continue
 
@@ -219,7 +220,7 @@ def test_avif_and_jpeg_2000_are_read(tmp_path: Path, form: str, suffix: str) -> 
     found = read_image(path, "picture")
     assert found.size == (40, 30)
     assert np.abs(np.asarray(found).astype(int) - (200, 60, 40)).max() <= 4
-    assert read_square(content, 16, "picture").shape == (16, 16, 3)
+    assert read_square(content, Recipe(16), "picture").shape == (16, 16, 3)
 
 
 def test_heic_is_read_upright() -> None:

@@ -32,6 +32,7 @@ from topwork.export.gate import TOLERANCE
 from topwork.export.graph import resized_square
 from topwork.export.onnx_graph import to_onnx
 from topwork.openvino_door import import_openvino
+from topwork.recipe import Recipe
 from topwork.tops.dense_stack import DenseStack
 
 Topwork = Callable[..., object]
@@ -164,7 +165,7 @@ def test_squares_inside_the_graph_are_those_of_the_decoding(height: int, width: 
     """
     onnxruntime = pytest.importorskip("onnxruntime")
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    expected = read_square(pixels, size, "x").ravel()
+    expected = read_square(pixels, Recipe(size), "x").ravel()
     model = square_model(size)
     session = onnxruntime.InferenceSession(to_onnx(model, {}, "").SerializeToString())
     compiled = import_openvino().Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

@@ -18,6 +18,7 @@ from topwork.errors import BadImageError, OptionError, TooManyBadImagesError
 from topwork.features.extraction import feature_facts
 from topwork.files import fingerprint
 from topwork.progress import Task
+from topwork.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def test_every_fact_is_in_the_key(starter: Backbone, change: dict[str, object]) 
 
 def test_flipped_views_are_those_of_mirror_images(photos: Path, starter: Backbone, own_cache: Path) -> None:
     dataset = tw.ImageDataset.from_directory(photos)
-    squares = [read_square(Path(dataset.source.paths[row]), starter.size, "") for row in dataset.rows]
+    squares = [read_square(Path(dataset.source.paths[row]), Recipe(starter.size), "") for row in dataset.rows]
     mirrored = tw.ImageDataset.from_arrays(np.stack(squares)[:, :, ::-1], dataset.labels)
     flipped = tw.extract_features(dataset, starter, flip=True).values
     expected = tw.extract_features(mirrored, starter).values

@@ -18,6 +18,7 @@ from topwork.data.decoding import SUFFIXES, begins_as_image, read_square
 from topwork.data.sources import ImageSource
 from topwork.errors import DataError
 from topwork.prediction.images import find_images, paths_in
+from topwork.recipe import Recipe
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_kinds_together_keep_the_order_they_were_named_in() -> None:
     assert names(source) == [*expected, "new/1.png"]
     rows = np.array([0, 2, 5, 7, 9])
     payloads = list(source.payloads(rows))
-    assert [read_square(payload, 8, "").shape for payload in payloads] == [(8, 8, 3)] * 5
+    assert [read_square(payload, Recipe(8), "").shape for payload in payloads] == [(8, 8, 3)] * 5
     assert payloads[1] == encoded(2)
 
 

@@ -16,6 +16,7 @@ from topwork.errors import OptionError
 from topwork.files import cache_dir, fingerprint, folder_bytes
 from topwork.kept import kept_folder
 from topwork.progress import Reporter
+from topwork.recipe import Recipe
 from topwork.types import Pooling, Precision, ValueRange
 
 
@@ -26,18 +27,21 @@ class Backbone:
     Attributes:
         card: facts about the network.
         weights: its weights.
-        size: the side of the square it sees, in pixels.
+        recipe: how a picture becomes its pixels.
         pooling: 'avg' or 'max' over the last feature map, or 'flatten' for all of it.
         precision: of its arithmetic.
-        value_range: which pixel values become black and white, of pictures deeper than 8 bits; None: 0 to 65,535.
     """
 
     card: Card
     weights: BackboneWeights
-    size: int
+    recipe: Recipe
     pooling: Pooling = "avg"
     precision: Precision = "f32"
-    value_range: ValueRange | None = None
+
+    @property
+    def size(self) -> int:
+        """The side of the square it sees, in pixels."""
+        return self.recipe.size
 
     @property
     def name(self) -> str:
@@ -51,7 +55,6 @@ class Backbone:
 
     def facts(self) -> dict[str, Any]:
         """All that its features depend on, but for the image."""
-        deep = {} if self.value_range is None else {"value_range": list(self.value_range)}
         return {
             "backbone": self.card.name,
             "network": NETWORK_VERSION,
@@ -60,7 +63,7 @@ class Backbone:
             "size": self.size,
             "pooling": self.pooling,
             "precision": self.precision,
-            **deep,
+            **self.recipe.facts(),
         }
 
     def graph(self) -> Path:
@@ -74,7 +77,7 @@ class Backbone:
     @property
     def graph_folder(self) -> Path:
         """Where the graph is kept, and what is compiled from it."""
-        facts = {key: value for key, value in self.facts().items() if key not in ("precision", "value_range")}
+        facts = {key: value for key, value in self.facts().items() if key not in ("precision", *self.recipe.facts())}
         return cache_dir() / "graphs" / f"{self.card.name}-{self.size}-{self.pooling}-{fingerprint(facts)}"
 
     def _make_graph(self, folder: Path) -> None:
@@ -149,4 +152,4 @@ def load_backbone(
     if value_range is not None and not value_range[0] < value_range[1]:
         raise OptionError(f"Expected value_range to be two rising numbers, such as (0, 4095); got {value_range}.")
     found = resolve_weights(card, weights, seed=seed, offline=offline, reporter=reporter or Reporter())
-    return Backbone(card, found, checked_size, pooling, precision, value_range)
+    return Backbone(card, found, Recipe(checked_size, value_range), pooling, precision)

@@ -235,7 +235,7 @@ def check_dataset(
     reporter = reporter or Reporter()
     backbone = as_backbone(backbone, reporter=reporter)
     backbone = with_range(backbone, dataset, reporter)
-    dataset = dataset.with_range(backbone.value_range)
+    dataset = dataset.with_range(backbone.recipe.value_range)
     features = features or extract_features(dataset, backbone, device=device, reporter=reporter)
     indices, labels = features.indices, dataset.labels[features.indices]
     with reporter.task("Checking the data", 3, "steps") as task:

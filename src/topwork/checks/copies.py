@@ -19,6 +19,7 @@ from topwork.data.decoding import digest_of, quiet_pillow, read_image, read_squa
 from topwork.errors import BadImageError
 from topwork.features.extraction import extract_thumbnails
 from topwork.progress import Reporter
+from topwork.recipe import Recipe
 from topwork.types import DigestArray, FloatArray, IntArray
 
 CORRELATION = 0.95
@@ -169,7 +170,7 @@ def _correlations(dataset: ImageDataset, pairs: IntArray) -> FloatArray:
         for place, (row, payload) in enumerate(zip(rows, dataset.source.payloads(rows), strict=True)):
             name = dataset.source.name(int(row))
             try:
-                pictures[place] = read_square(payload, _LARGER_SIDE, name, value_range=dataset.value_range)
+                pictures[place] = read_square(payload, Recipe(_LARGER_SIDE, dataset.value_range), name)
             except BadImageError:
                 continue  # it changed since its thumbnail was made
     pictures = _normalised(pictures)

@@ -130,7 +130,7 @@ class ImageClassifier:
         step = BATCHES_AT_ONCE * self.engine.batch_size
         one_thread = _one_thread() if len(source) > step else contextlib.nullcontext
         rows = np.arange(first, len(source))
-        stream = FeatureStream(source, rows, self.engine, self.backbone.size, self.backbone.value_range)
+        stream = FeatureStream(source, rows, self.engine, self.backbone.recipe)
 
         def answer(start: int, positions: IntArray, features: FloatArray, bad: list[BadImage]) -> Predictions:
             names = tuple(source.name(row) for row in range(first + start, min(first + start + step, len(source))))

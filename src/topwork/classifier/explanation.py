@@ -63,7 +63,7 @@ def explain(classifier: ImageClassifier, image: Payload, *, class_name: str | No
     """
     with quiet_pillow():
         backbone = classifier.backbone
-        pixels = np.array(read_square(image, backbone.size, str(image), value_range=backbone.value_range))
+        pixels = np.array(read_square(image, backbone.recipe, str(image)))
     return explain_pixels(classifier, pixels, class_name=class_name)
 
 

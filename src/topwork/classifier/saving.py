@@ -64,7 +64,7 @@ def write_classifier(classifier: ImageClassifier, folder: Path) -> None:
     manifest = {
         "format": FORMAT,
         # an older Topwork knows no ranges, and must not answer without
-        "format_version": FORMAT_VERSION if backbone.value_range is not None else FORMAT_WITHOUT_RANGE,
+        "format_version": FORMAT_VERSION if backbone.recipe.value_range is not None else FORMAT_WITHOUT_RANGE,
         "topwork": VERSION,
         "backbone": {
             "name": backbone.name,
@@ -72,7 +72,7 @@ def write_classifier(classifier: ImageClassifier, folder: Path) -> None:
             "pooling": backbone.pooling,
             "precision": backbone.precision,
             "preprocessing": backbone.card.preprocessing.facts(),
-            **({} if backbone.value_range is None else {"value_range": list(backbone.value_range)}),
+            **backbone.recipe.facts(),
         },
         "class_names": list(classifier.class_names),
         "sha256": {name: sha256_of_file(folder / name) for name in files},

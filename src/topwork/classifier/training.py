@@ -137,7 +137,7 @@ def fit_classifier(
     dataset.read_digests(reporter)
     dataset = dataset.with_sides
     backbone = with_range(backbone, dataset, reporter)
-    dataset = dataset.with_range(backbone.value_range)
+    dataset = dataset.with_range(backbone.recipe.value_range)
     began = time.perf_counter()
     features = extract_features(dataset, backbone, on_bad_image=on_bad_image, device=device, reporter=reporter)
     train, flipped = train_rows(dataset, features), None

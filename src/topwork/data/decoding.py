@@ -39,6 +39,7 @@ from PIL import (  # importing a format is what makes Pillow know it
 
 from topwork.errors import BadImageError, ShapeError
 from topwork.files import open_regular, read_regular
+from topwork.recipe import Recipe
 from topwork.types import ImageArray, ValueRange
 
 Payload: TypeAlias = Path | bytes | ImageArray | Image.Image
@@ -118,14 +119,13 @@ _TURNS = {
 """What sets a picture upright, by EXIF's orientation."""
 
 
-def read_square(
-    payload: Payload, size: int, name: str, *, max_pixels: int = MAX_PIXELS, value_range: ValueRange | None = None
-) -> ImageArray:
+def read_square(payload: Payload, recipe: Recipe, name: str, *, max_pixels: int = MAX_PIXELS) -> ImageArray:
     """The image as the backbone's input: `(size, size, 3)` uint8 RGB. See `read_image`.
 
     Raises:
         BadImageError: it can't be read; `name` says which.
     """
+    size, value_range = recipe.size, recipe.value_range
     if isinstance(payload, np.ndarray) and payload.shape == (size, size, 3) and payload.dtype == np.uint8:
         return payload
     image = read_image(payload, name, at_least=_FINER * size, max_pixels=max_pixels, value_range=value_range)

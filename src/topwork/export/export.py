@@ -137,7 +137,7 @@ class _Model:
         """`graph` as it is, or in int8 where that is asked for."""
         if self.int8 is None:
             return graph
-        return quantize(graph, self.int8.calibration, self.size, self.classifier.backbone.value_range)
+        return quantize(graph, self.int8.calibration, self.size, self.classifier.backbone.recipe.value_range)
 
 
 def export_metadata(classifier: ImageClassifier) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def export_metadata(classifier: ImageClassifier) -> dict[str, Any]:
     return {
         "class_names": list(classifier.class_names),
         "size": backbone.size,
-        "value_range": list(backbone.value_range or (0, 65535)),
+        "value_range": list(backbone.recipe.value_range or (0, 65535)),
         "provenance": provenance,
         "fingerprint": fingerprint(provenance),
     }

@@ -17,7 +17,8 @@ from topwork.features.pipeline import BadImage, FeatureStream
 from topwork.features.store import Shelf, new_shelf, open_shelf
 from topwork.files import fingerprint
 from topwork.progress import Reporter, Task
-from topwork.types import DigestArray, FloatArray, ImageArray, IntArray, OnBadImage, ValueRange
+from topwork.recipe import Recipe
+from topwork.types import DigestArray, FloatArray, ImageArray, IntArray, OnBadImage
 
 Tag = TypeVar("Tag")
 
@@ -83,7 +84,7 @@ def extract_features(
         plain = open_engine(backbone, device)
         return _FlippingEngine(plain) if flip else plain
 
-    view = _View(title, feature_facts(backbone, flip=flip), backbone.size, backbone.value_range, engine)
+    view = _View(title, feature_facts(backbone, flip=flip), backbone.recipe, engine)
     return _extract(dataset, view, on_bad_image, reporter)
 
 
@@ -94,6 +95,7 @@ def extract_thumbnails(dataset: ImageDataset, side: int, *, reporter: Reporter |
         TooManyBadImagesError: more than a tenth of the images can't be read.
         StorageError: the store can't be written.
     """
+    recipe = Recipe(side, dataset.value_range)
     facts = {
         "backbone": "(thumbnails)",
         "weights": "",
@@ -101,9 +103,9 @@ def extract_thumbnails(dataset: ImageDataset, side: int, *, reporter: Reporter |
         "size": side,
         "view": "thumbnail",
         "decoding": DECODING_VERSION,
-        **({} if dataset.value_range is None else {"value_range": list(dataset.value_range)}),
+        **recipe.facts(),
     }
-    view = _View("Making thumbnails", facts, side, dataset.value_range, lambda: _ThumbnailEngine(side * side * 3))
+    view = _View("Making thumbnails", facts, recipe, lambda: _ThumbnailEngine(side * side * 3))
     return _extract(dataset, view, "skip", reporter or Reporter())
 
 
@@ -113,8 +115,7 @@ class _View:
 
     title: str
     facts: dict[str, Any]
-    size: int
-    value_range: ValueRange | None
+    recipe: Recipe
     open_engine: Callable[[], Engine]
 
 
@@ -154,7 +155,7 @@ def _extract(dataset: ImageDataset, view: _View, on_bad_image: OnBadImage, repor
             places = shelf.find(digests)  # what lies there, if only the facts were damaged
         missing = np.flatnonzero(places < 0)
         todo = missing[np.sort(np.unique(digests[missing], return_index=True)[1])]  # of copies, the first
-        stream = FeatureStream(dataset.source, dataset.rows[todo], engine, view.size, view.value_range, digests[todo])
+        stream = FeatureStream(dataset.source, dataset.rows[todo], engine, view.recipe, digests[todo])
         watch = _BadImageWatch(on_bad_image, len(dataset), stream)
         n_known = len(digests) - len(missing)
         with reporter.task(view.title, n_known + len(todo), "images", done=n_known) as task:

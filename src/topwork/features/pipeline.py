@@ -18,7 +18,8 @@ from topwork.data.decoding import MAX_BYTES, Payload, digest_of, quiet_pillow, r
 from topwork.data.sources import ImageSource
 from topwork.errors import BadImageError
 from topwork.files import read_regular
-from topwork.types import DigestArray, FloatArray, ImageArray, IntArray, ValueRange
+from topwork.recipe import Recipe
+from topwork.types import DigestArray, FloatArray, ImageArray, IntArray
 
 Result = TypeVar("Result")
 
@@ -40,8 +41,7 @@ class FeatureStream:
         source: the images.
         rows: `(n,)`, rows of the source, ascending; a position is an index into these.
         engine: what computes features.
-        size: the side of the engine's input, in pixels.
-        value_range: see `read_image`.
+        recipe: how pictures become the engine's input.
         digests: `(n,)`, what each image's content must still be when it is decoded; None where nothing is kept.
         bad: the images that could not be read, as they turn up.
     """
@@ -49,8 +49,7 @@ class FeatureStream:
     source: ImageSource
     rows: IntArray
     engine: Engine
-    size: int
-    value_range: ValueRange | None = None
+    recipe: Recipe
     digests: DigestArray | None = None
     bad: list[BadImage] = field(default_factory=list)
 
@@ -88,14 +87,14 @@ class FeatureStream:
                 yield positions, images
 
     def _decode(self, chunk: list[tuple[int, Payload]]) -> tuple[IntArray, ImageArray, list[BadImage]]:
-        images = np.empty((len(chunk), self.size, self.size, 3), dtype=np.uint8)
+        images = np.empty((len(chunk), self.recipe.size, self.recipe.size, 3), dtype=np.uint8)
         positions: list[int] = []
         bad = []
         for position, payload in chunk:
             name = self.source.name(int(self.rows[position]))
             try:
                 content = self._content(position, payload, name)
-                images[len(positions)] = read_square(content, self.size, name, value_range=self.value_range)
+                images[len(positions)] = read_square(content, self.recipe, name)
                 positions.append(position)
             except BadImageError as error:
                 bad.append(BadImage(position, name, error.reason))

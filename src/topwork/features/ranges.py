@@ -29,7 +29,7 @@ _INSIDE = 0.999
 
 def with_range(backbone: Backbone, dataset: ImageDataset, reporter: Reporter) -> Backbone:
     """`backbone` with the range that the images for training use, unless it has one, or they have 8 bits."""
-    if backbone.value_range is not None:
+    if backbone.recipe.value_range is not None:
         return backbone
     found = find_range(dataset)
     if found is None:
@@ -39,7 +39,7 @@ def with_range(backbone: Backbone, dataset: ImageDataset, reporter: Reporter) ->
         f"Pictures with more than 8 bits: their values {low:,g} to {high:,g} become black to white. Others: "
         f"`range={low:g},{high:g}`"
     )
-    return replace(backbone, value_range=found)
+    return replace(backbone, recipe=replace(backbone.recipe, value_range=found))
 
 
 def find_range(dataset: ImageDataset) -> ValueRange | None:

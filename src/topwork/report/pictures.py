@@ -14,6 +14,7 @@ from topwork.classifier.predictions import Predictions
 from topwork.data.dataset import ImageDataset
 from topwork.data.decoding import quiet_pillow, read_square
 from topwork.errors import BadImageError
+from topwork.recipe import Recipe
 from topwork.types import ImageArray, IntArray
 
 _SIDE = 112
@@ -135,7 +136,7 @@ def pictures_of(dataset: ImageDataset, indices: IntArray) -> list[str]:
     with quiet_pillow():
         for place, row, payload in zip(order, rows, dataset.source.payloads(rows), strict=True):
             try:
-                pixels = read_square(payload, _SIDE, dataset.source.name(int(row)), value_range=dataset.value_range)
+                pixels = read_square(payload, Recipe(_SIDE, dataset.value_range), dataset.source.name(int(row)))
             except BadImageError:
                 continue
             result[place] = data_address(pixels, _QUALITY)

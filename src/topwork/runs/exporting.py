@@ -76,12 +76,12 @@ def export_run(
 def _gate_images(classifier: ImageClassifier, dataset: ImageDataset, recorded: RecordedImages | None) -> list[Payload]:
     """Test images of the run; where it was cross-validated, images for training: both files answer all images alike."""
     is_tested = recorded is None or TEST in recorded.sides
-    side, value_range = TEST if is_tested else TRAIN, classifier.backbone.value_range
+    side, value_range = TEST if is_tested else TRAIN, classifier.backbone.recipe.value_range
     return _find(dataset, recorded, side, GATE_IMAGES, value_range)[0]
 
 
 def _int8_images(classifier: ImageClassifier, dataset: ImageDataset, recorded: RecordedImages) -> Int8Images:
-    value_range = classifier.backbone.value_range
+    value_range = classifier.backbone.recipe.value_range
     calibration, _ = _find(dataset, recorded, TRAIN, CALIBRATION_IMAGES, value_range)
     test, names = _find(dataset, recorded, TEST, INT8_TEST_IMAGES, value_range)
     if not calibration:

@@ -156,9 +156,7 @@ class Batcher:
         """What the backbone sees of it, or why it can't be read."""
         backbone, max_pixels = self._classifier.backbone, self._limits.image_pixels
         try:
-            return read_square(
-                image.content, backbone.size, image.name, max_pixels=max_pixels, value_range=backbone.value_range
-            )
+            return read_square(image.content, backbone.recipe, image.name, max_pixels=max_pixels)
         except BadImageError as error:
             return Answer(image.name, error=error.reason)
         except Exception as error:  # no image may stop the others

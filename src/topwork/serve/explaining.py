@@ -51,9 +51,7 @@ class Explainer:
     def _explain(self, image: SentImage, class_name: str | None) -> dict[str, Any]:
         began = time.perf_counter()
         backbone, max_pixels = self._classifier.backbone, self._limits.image_pixels
-        pixels = read_square(
-            image.content, backbone.size, image.name, max_pixels=max_pixels, value_range=backbone.value_range
-        )
+        pixels = read_square(image.content, backbone.recipe, image.name, max_pixels=max_pixels)
         found = explain_pixels(self._classifier, pixels, class_name=class_name)
         self._seconds = time.perf_counter() - began
         return {
