@@ -22,6 +22,9 @@ ValAs: TypeAlias = Literal["test", "validation"]
 TestAs: TypeAlias = Literal["auto", "cv"]
 """How images are tested where the data brings no test images: see `ImageDataset.split`."""
 GroupBy: TypeAlias = Literal["folder"]
+Frame: TypeAlias = Literal["crop", "pad", "squash"]
+"""What of a picture that is no square becomes one: its centre; all of it, grey beside it; or all, squashed."""
+Filter: TypeAlias = Literal["bicubic", "bilinear"]
 ValueRange: TypeAlias = tuple[float, float]
 """Which pixel values become black and white, of pictures deeper than 8 bits."""
 OnBadImage: TypeAlias = Literal["skip", "stop"]

@@ -130,6 +130,7 @@ def test_sound_images_raise_no_alarm(tmp_path: Path, starter: tw.Backbone) -> No
         "groups_in_several_splits": 0,
         "imbalance": 1.0,
         "share_of_small_images": 0,
+        "share_of_cut_images": 0.0,
     }
 
 

@@ -29,7 +29,7 @@ from topwork.export import quantization
 from topwork.export.export import export_classifier
 from topwork.export.formats import FORMATS
 from topwork.export.gate import TOLERANCE
-from topwork.export.graph import resized_square
+from topwork.export.graph import framed
 from topwork.export.onnx_graph import to_onnx
 from topwork.openvino_door import import_openvino
 from topwork.recipe import Recipe
@@ -144,35 +144,43 @@ def test_openvino_file_holds_its_class_names(classifier: ImageClassifier, images
     assert json.loads(found.astype(str)) == list(strange.class_names)
 
 
-def square_model(size: int) -> object:
+def square_model(recipe: Recipe) -> object:
     """The cutting and resizing alone, as float32."""
     ov = import_openvino()
     image = ov.opset13.parameter(ov.PartialShape([-1, -1, -1, 3]), np.uint8, name="image")
     image.output(0).set_names({"image"})
-    pixels = ov.opset13.convert(resized_square(image, size), "f32")
-    flat = ov.opset13.reshape(pixels, np.array([-1, size * size * 3]), False)
+    pixels = ov.opset13.convert(framed(image, recipe), "f32")
+    flat = ov.opset13.reshape(pixels, np.array([-1, recipe.size**2 * 3]), False)
     flat.output(0).set_names({"pixels"})
     return ov.Model([flat], [image], "square")
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.integers(1, 200), st.integers(1, 200), st.sampled_from([1, 32, 75]), st.integers(0, 99))
-def test_squares_inside_the_graph_are_those_of_the_decoding(height: int, width: int, size: int, seed: int) -> None:
+RECIPES = [
+    *(Recipe(1), Recipe(32), Recipe(75), Recipe(32, crop=0.875), Recipe(75, crop=0.951, filter="bilinear")),
+    *(Recipe(32, frame="squash"), Recipe(75, frame="squash", filter="bilinear")),
+    *(Recipe(32, frame="pad"), Recipe(75, frame="pad", filter="bilinear"), Recipe(1, frame="pad")),
+]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 200), st.integers(1, 200), st.sampled_from(RECIPES), st.integers(0, 99))
+def test_squares_inside_the_graph_are_those_of_the_decoding(height: int, width: int, recipe: Recipe, seed: int) -> None:
     """But for near ties in rounding: Pillow sums in whole numbers, the graphs in float32.
 
     Noise is the worst case. Of 63,000 such pictures 350 had a pixel that differed by 2, or more than 0.4 % of the
-    pixels that differed; 0.7 % was the most.
+    pixels that differed; 0.7 % was the most. The bilinear filter gives exact ties where a side is a whole number of
+    times as long: up to 10 % of the pixels differ by one.
     """
     onnxruntime = pytest.importorskip("onnxruntime")
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    expected = read_square(pixels, Recipe(size), "x").ravel()
-    model = square_model(size)
+    expected = read_square(pixels, recipe, "x").ravel()
+    model = square_model(recipe)
     session = onnxruntime.InferenceSession(to_onnx(model, {}, "").SerializeToString())
     compiled = import_openvino().Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     for found in (session.run(None, {"image": pixels[None]})[0][0], compiled(pixels[None])[0][0]):
         difference = np.abs(found - expected)
         assert difference.max() <= 2
-        assert difference.sum() <= max(4, 0.01 * len(expected))
+        assert difference.sum() <= max(4, (0.01 if recipe.filter == "bicubic" else 0.15) * len(expected))
 
 
 def test_gate_delivers_nothing_that_answers_otherwise(

@@ -76,7 +76,8 @@ def test_changed_bytes_are_not_served_stale(photos: Path, starter: Backbone, own
 @pytest.mark.parametrize(
     "change",
     [
-        {"size": 96},
+        *({"recipe": Recipe(96)}, {"recipe": Recipe(64, (0, 1))}, {"recipe": Recipe(64, frame="pad")}),
+        *({"recipe": Recipe(64, crop=0.875)}, {"recipe": Recipe(64, filter="bilinear")}),
         {"pooling": "max"},
         {"precision": "bf16"},
         {"weights": "digest"},

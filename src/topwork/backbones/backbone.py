@@ -17,7 +17,7 @@ from topwork.files import cache_dir, fingerprint, folder_bytes
 from topwork.kept import kept_folder
 from topwork.progress import Reporter
 from topwork.recipe import Recipe
-from topwork.types import Pooling, Precision, ValueRange
+from topwork.types import Frame, Pooling, Precision, ValueRange
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,7 @@ def load_backbone(
     size: int | None = None,
     pooling: Pooling = "avg",
     precision: Precision = "f32",
+    frame: Frame = "crop",
     value_range: ValueRange | None = None,
     seed: int = 0,
     offline: bool = False,
@@ -132,6 +133,8 @@ def load_backbone(
         pooling: 'avg' (D numbers an image), 'max' (D), or 'flatten' (D times the last map's height and width:
             50,000 and more at 224 pixels).
         precision: 'f32', or 'bf16' where the processor has it: faster, and with some networks less exact.
+        frame: what it sees of a picture that is no square: 'crop' for the centre square; 'pad' for all of it, with grey
+            beside; 'squash' for all of it, its sides made equal.
         value_range: of grey pictures with 16 or 32 bits, the values that become black and white, such as (0, 4095) for
             a 12-bit detector. None: what the images for training use, where a classifier is trained; else 0 to 65,535.
         seed: of random weights.
@@ -140,7 +143,7 @@ def load_backbone(
 
     Raises:
         UnknownNameError: no such network.
-        OptionError: a size below the network's smallest, an unknown pooling or precision, or a range that isn't one.
+        OptionError: a size below the network's smallest, an unknown pooling, precision or frame, or no range.
         WeightsError: the weights are missing, cut short, or of another network.
         DownloadError: they could not be fetched.
     """
@@ -149,7 +152,6 @@ def load_backbone(
         if value not in get_args(allowed):
             raise OptionError(f"Expected {what} to be one of {', '.join(get_args(allowed))}; got {value!r}.")
     checked_size = card.checked_size(size)
-    if value_range is not None and not value_range[0] < value_range[1]:
-        raise OptionError(f"Expected value_range to be two rising numbers, such as (0, 4095); got {value_range}.")
+    recipe = Recipe(checked_size, value_range, frame)
     found = resolve_weights(card, weights, seed=seed, offline=offline, reporter=reporter or Reporter())
-    return Backbone(card, found, Recipe(checked_size, value_range), pooling, precision)
+    return Backbone(card, found, recipe, pooling, precision)

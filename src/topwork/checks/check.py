@@ -57,6 +57,7 @@ class DataCheck:
         strangeness: `(M,)`, how far each of them is from the others; higher is stranger.
         sizes: `(K,)`, how many readable images each class has.
         share_small: the share of the images looked at whose shorter side is less than half of the input's.
+        share_cut: the share of the images looked at of which the backbone sees less than half, the centre square.
         input_size: the backbone's, in pixels.
     """
 
@@ -74,6 +75,7 @@ class DataCheck:
     strangeness: FloatArray
     sizes: IntArray
     share_small: float
+    share_cut: float
     input_size: int
 
     @property
@@ -197,6 +199,7 @@ class DataCheck:
             "groups_in_several_splits": len(self.torn_groups),
             "imbalance": self.imbalance,
             "share_of_small_images": self.share_small,
+            "share_of_cut_images": self.share_cut,
         }
 
 
@@ -247,6 +250,7 @@ def check_dataset(
         strange, strangeness = strange_rows(features.values, copies_of)
         task.advance()
     sides = dataset.sides if folds is None else np.array([f"fold {fold + 1}" for fold in folds])
+    pixels = _sizes(dataset, indices)
     return DataCheck(
         n=len(dataset),
         names=dataset.names,
@@ -261,7 +265,8 @@ def check_dataset(
         strangeness=strangeness,
         torn_groups=dataset.torn_groups,
         sizes=np.bincount(labels, minlength=len(dataset.class_names)),
-        share_small=_share_small(dataset, indices, backbone.size),
+        share_small=float(np.mean([min(size) < backbone.size / 2 for size in pixels])) if pixels else 0.0,
+        share_cut=float(np.mean([backbone.recipe.seen_of(*size) < 0.5 for size in pixels])) if pixels else 0.0,
         input_size=backbone.size,
     )
 
@@ -281,9 +286,8 @@ def _doubts(dataset: ImageDataset, features: Features, seed: int) -> LabelDoubts
     return LabelDoubts(features.indices[rows[found.indices]], known[found.suggested], found.probability)
 
 
-def _share_small(dataset: ImageDataset, indices: IntArray, input_size: int) -> float:
-    """Of up to 500 images spread over the set, the share whose shorter side is below half of the input size."""
+def _sizes(dataset: ImageDataset, indices: IntArray) -> list[tuple[int, int]]:
+    """Width and height in pixels of up to 500 images spread over the set."""
     rows = dataset.rows[indices[:: max(1, -(-len(indices) // _SIZES_LOOKED_AT))]]
     with quiet_pillow():
-        sizes = [size for payload in dataset.source.payloads(rows) if (size := picture_size(payload)) is not None]
-    return float(np.mean([min(size) < input_size / 2 for size in sizes])) if sizes else 0.0
+        return [size for payload in dataset.source.payloads(rows) if (size := picture_size(payload)) is not None]

@@ -13,13 +13,13 @@ from typing import Any, get_args
 from topwork.backbones.cards import LARGEST_SIZE
 from topwork.errors import SavedFileError
 from topwork.files import printable, read_regular
-from topwork.types import Pooling, Precision
+from topwork.types import Filter, Frame, Pooling, Precision
 from topwork.version import VERSION
 
 FORMAT = "topwork-classifier"
-FORMAT_VERSION = 2
-FORMAT_WITHOUT_RANGE = 1
-"""Of classifiers without a range of pixel values, which an older Topwork answers as this one does."""
+FORMAT_VERSION = 3
+FORMAT_OF_PLAIN, FORMAT_OF_RANGE = 1, 2
+"""Of classifiers whose recipe is as it always was, or has but a range of pixel values: an older Topwork reads them."""
 MANIFEST = "manifest.json"
 BACKBONE, TOP, NOVELTY = PARTS = "backbone.safetensors", "top.safetensors", "novelty.safetensors"
 _LARGEST = 64 << 20
@@ -138,6 +138,9 @@ _REQUIRED: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
 """Place, what must stand there in words, and whether it does."""
 _OPTIONAL: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
     ("backbone.value_range", "two rising numbers", _is_range),
+    ("backbone.frame", " or ".join(get_args(Frame)), lambda value: value in get_args(Frame)),
+    ("backbone.filter", " or ".join(get_args(Filter)), lambda value: value in get_args(Filter)),
+    ("backbone.crop", "a number in 0.1 to 1", lambda value: _is_number(value) and 0.1 <= value <= 1),
     ("training.data", "a text", _is_text),
     ("training.n_train", "a whole number", _is_whole),
     ("training.n_validation", "a whole number", _is_whole),

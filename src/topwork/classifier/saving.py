@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from topwork.backbones.backbone import load_backbone
@@ -12,8 +13,9 @@ from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.manifest import (
     BACKBONE,
     FORMAT,
+    FORMAT_OF_PLAIN,
+    FORMAT_OF_RANGE,
     FORMAT_VERSION,
-    FORMAT_WITHOUT_RANGE,
     MANIFEST,
     NOVELTY,
     PARTS,
@@ -30,6 +32,7 @@ from topwork.files import (
     write_json,
     write_tensors,
 )
+from topwork.recipe import Recipe
 from topwork.tops.dense_stack import DenseStack
 from topwork.tops.novelty import Novelty
 from topwork.version import VERSION
@@ -63,8 +66,7 @@ def write_classifier(classifier: ImageClassifier, folder: Path) -> None:
     backbone = classifier.backbone
     manifest = {
         "format": FORMAT,
-        # an older Topwork knows no ranges, and must not answer without
-        "format_version": FORMAT_VERSION if backbone.recipe.value_range is not None else FORMAT_WITHOUT_RANGE,
+        "format_version": _format_version(backbone.recipe),
         "topwork": VERSION,
         "backbone": {
             "name": backbone.name,
@@ -79,6 +81,13 @@ def write_classifier(classifier: ImageClassifier, folder: Path) -> None:
         "training": classifier.record,
     }
     write_json(folder / MANIFEST, manifest)
+
+
+def _format_version(recipe: Recipe) -> int:
+    """The oldest format that says all of it: an older Topwork must not answer without what it doesn't know."""
+    if set(recipe.facts()) - {"value_range"}:
+        return FORMAT_VERSION
+    return FORMAT_OF_RANGE if recipe.value_range is not None else FORMAT_OF_PLAIN
 
 
 def dense_top(classifier: ImageClassifier, done: str, error: type[TopworkError]) -> DenseStack:
@@ -126,6 +135,8 @@ def load_classifier(path: str | Path, *, device: Device = "auto") -> ImageClassi
             precision=facts["precision"],
             value_range=tuple(facts["value_range"]) if facts.get("value_range") else None,
         )
+        framing = {key: facts[key] for key in ("frame", "crop", "filter") if key in facts}
+        backbone = replace(backbone, recipe=replace(backbone.recipe, **framing))
         if backbone.card.preprocessing.facts() != facts["preprocessing"]:
             raise SavedFileError(f"{shown} wants its pixels scaled in another way than this Topwork does.")
         top = DenseStack.from_tensors(read_tensors(folder / TOP))

@@ -126,6 +126,13 @@ def backbone_options(function: Function) -> Function:
             help="Of its arithmetic; auto takes bf16, twice as fast, where a sample of the images shows it harmless.",
         ),
         click.option(
+            "--frame",
+            type=click.Choice(["crop", "pad", "squash"]),
+            default="crop",
+            show_default=True,
+            help="What it sees of a picture that is no square: the centre; all, with grey beside; or all, squashed.",
+        ),
+        click.option(
             "--range",
             "value_range",
             type=_Range(),
@@ -166,6 +173,7 @@ def load_dataset_and_backbone(
         size=options["size"],
         pooling=options["pooling"],
         precision="f32" if options["precision"] == "auto" else options["precision"],
+        frame=options["frame"],
         value_range=options["value_range"],
         seed=seed,
         offline=options["offline"],

@@ -16,7 +16,7 @@ from topwork.cli.options import (
     output_options,
     reporter_for,
 )
-from topwork.cli.words import say, say_json
+from topwork.cli.words import cut_remark, say, say_json
 from topwork.words import counted
 
 if TYPE_CHECKING:
@@ -239,7 +239,10 @@ def _check_lines(run: Run) -> list[str]:
     found = [" and ".join(pairs) + (f" ({', '.join(worst)})" if worst else "")] if pairs else []
     found += [f"{counted(n, 'label')} probably wrong"] if (n := summary["probable_label_errors"]) else []
     found += [counted(n, "strange image")] if (n := summary["strange"]) else []
-    return [f"Data: {', '.join(found)}; the report shows them"] if found else ["Data: nothing found wrong"]
+    return [
+        f"Data: {', '.join(found)}; the report shows them" if found else "Data: nothing found wrong",
+        *cut_remark(run.check.share_cut),
+    ]
 
 
 def _findings_line(run: Run, folder: str) -> list[str]:

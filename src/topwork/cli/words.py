@@ -16,6 +16,8 @@ from topwork.words import visible
 
 _RENAMED = {"ignore-classes": "ignore-class", "dataset": "data"}
 """Flags that are not called as their parameters are."""
+_SHARE_TO_SAY = 0.1
+"""Of pictures that are cut to less than half: fewer are not worth a line."""
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -58,3 +60,13 @@ class FlagReporter(Reporter):
 def say_json(value: Any) -> None:
     """Print what programs read: names as they are, in ASCII, so that nothing in them moves a terminal."""
     click.echo(json.dumps(value, indent=2), color=True)
+
+
+def cut_remark(share: float) -> list[str]:
+    """That of this share of the pictures much is not seen, and what would show it; nothing where that is few."""
+    if share <= _SHARE_TO_SAY:
+        return []
+    return [
+        f"Wide or tall pictures: of {100 * share:.0f} % the backbone sees less than half, the centre square; "
+        "--frame squash or --frame pad shows all of them"
+    ]

@@ -1,9 +1,9 @@
 """How image bytes become pixels: the one place that opens images.
 
-Any image becomes 8-bit RGB, upright, then a square of the backbone's input size: the centre square of the
-picture, resized with a bicubic filter that averages when it shrinks (short side to input size, centre crop:
-Kornblith, Shlens, Le 2019, arXiv 1805.08974). Training, prediction and service all come through here; an exported
-file does the same inside (`export/graph.py`), but for ties in rounding.
+Any image becomes 8-bit RGB, upright, then a square of the backbone's input size, as its recipe says; where that says
+nothing else, it is the centre square of the picture, resized with a bicubic filter that averages when it shrinks (short
+side to input size, centre crop: Kornblith, Shlens, Le 2019, arXiv 1805.08974). Training, prediction and service all
+come through here; an exported file does the same inside (`export/graph.py`), but for ties in rounding.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from PIL import (  # importing a format is what makes Pillow know it
 
 from topwork.errors import BadImageError, ShapeError
 from topwork.files import open_regular, read_regular
-from topwork.recipe import Recipe
-from topwork.types import ImageArray, ValueRange
+from topwork.recipe import PAD_COLOUR, Recipe
+from topwork.types import Filter, ImageArray, ValueRange
 
 Payload: TypeAlias = Path | bytes | ImageArray | Image.Image
 """One image as it comes: a file, encoded bytes, `(H, W)`, `(H, W, 1 | 3 | 4)` uint8, or a PIL image."""
@@ -107,6 +107,7 @@ _OTHER_KINDS = (
 """How other files begin, in small letters where they are text, and the way out."""
 
 
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -126,15 +127,39 @@ def read_square(payload: Payload, recipe: Recipe, name: str, *, max_pixels: int 
         BadImageError: it can't be read; `name` says which.
     """
     size, value_range = recipe.size, recipe.value_range
-    if isinstance(payload, np.ndarray) and payload.shape == (size, size, 3) and payload.dtype == np.uint8:
+    is_whole = recipe.crop_thousandths == 1000
+    if is_whole and isinstance(payload, np.ndarray) and payload.shape == (size, size, 3) and payload.dtype == np.uint8:
         return payload
-    image = read_image(payload, name, at_least=_FINER * size, max_pixels=max_pixels, value_range=value_range)
+    at_least = _FINER * size * 1000 // recipe.crop_thousandths
+    image = read_image(payload, name, at_least=at_least, max_pixels=max_pixels, value_range=value_range)
+    if recipe.frame == "pad":
+        return np.asarray(_padded(image, recipe))
+    if recipe.frame == "crop":
+        image = _cropped(image, recipe.crop_thousandths)
+    return np.asarray(_resized(image, size, size, recipe.filter))
+
+
+def _cropped(image: Image.Image, thousandths: int) -> Image.Image:
+    """The centre square, cut before it is resized, at whole pixels: exported graphs can do that too."""
     width, height = image.size
-    side = min(width, height)
+    side = max(1, (min(width, height) * thousandths + 500) // 1000)
     left, top = (width - side) // 2, (height - side) // 2
-    # cut before it is resized, at whole pixels: exported graphs can do that too
-    square = image.crop((left, top, left + side, top + side)) if width != height else image
-    return np.asarray(square if side == size else square.resize((size, size), Image.Resampling.BICUBIC))
+    return image.crop((left, top, left + side, top + side)) if (width, height) != (side, side) else image
+
+
+def _padded(image: Image.Image, recipe: Recipe) -> Image.Image:
+    size, longest = recipe.size, max(image.size)
+    width, height = (max(1, (2 * side * size + longest) // (2 * longest)) for side in image.size)
+    square = Image.new("RGB", (size, size), PAD_COLOUR)
+    square.paste(_resized(image, width, height, recipe.filter), ((size - width) // 2, (size - height) // 2))
+    return square
+
+
+def _resized(image: Image.Image, width: int, height: int, filter: Filter) -> Image.Image:
+    """First along, then across, which some versions of Pillow exchange where the one shrinks and the other grows."""
+    if image.width != image.height:
+        image = image.resize((width, image.height), _FILTERS[filter])
+    return image if image.size == (width, height) else image.resize((width, height), _FILTERS[filter])
 
 
 def read_image(

@@ -122,13 +122,9 @@ class _Model:
         items = self.metadata.items()
         return {key: value if isinstance(value, str) else _json(value) for key, value in items}
 
-    @property
-    def size(self) -> int:
-        return self.classifier.backbone.size
-
     def graph(self) -> Any:
         """From pixels to probabilities, in OpenVINO; ready for int8 where that is asked for."""
-        graph = classifier_graph(self.classifier.backbone.graph(), self.size, self.top)
+        graph = classifier_graph(self.classifier.backbone.graph(), self.classifier.backbone.recipe, self.top)
         if self.int8 is not None:
             fold_normalisations(graph)
         return graph
@@ -137,7 +133,7 @@ class _Model:
         """`graph` as it is, or in int8 where that is asked for."""
         if self.int8 is None:
             return graph
-        return quantize(graph, self.int8.calibration, self.size, self.classifier.backbone.recipe.value_range)
+        return quantize(graph, self.int8.calibration, self.classifier.backbone.recipe)
 
 
 def export_metadata(classifier: ImageClassifier) -> dict[str, Any]:
@@ -199,7 +195,9 @@ def _write_by_keras(model: _Model, form: Any, out: Path) -> None:
     tensors = out.with_name("top.safetensors")
     write_tensors(tensors, model.top.tensors())
     backbone = model.classifier.backbone
-    write_keras_model(KerasJob(backbone.spec, str(backbone.weights.tensors), str(tensors), form, str(out)))
+    write_keras_model(
+        KerasJob(backbone.spec, backbone.recipe, str(backbone.weights.tensors), str(tensors), form, str(out))
+    )
     tensors.unlink()
 
 

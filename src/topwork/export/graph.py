@@ -1,8 +1,7 @@
 """The whole classifier as one OpenVINO graph: uint8 RGB images of any size in, probabilities out.
 
-What `data/decoding.py` does to an upright RGB picture is done inside: the centre square is cut at whole pixels and
-resized by Pillow's bicubic filter, as two matrix products. OpenVINO's own filter rounds ties the other way, and takes
-longer.
+What `data/decoding.py` does to an upright RGB picture is done inside: it is framed at whole pixels and resized by
+Pillow's filter, as two matrix products. OpenVINO's own filter rounds ties the other way, and takes longer.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from topwork.openvino_door import import_openvino, write_errors
+from topwork.recipe import PAD_COLOUR, Recipe
 from topwork.tops.dense_stack import DenseStack
 
 if TYPE_CHECKING:
@@ -24,19 +24,19 @@ RESIZING = "resizing"
 """How the names of the nodes begin that must stay exact."""
 
 
-def classifier_graph(backbone_graph: Path, size: int, top: DenseStack) -> ov.Model:
+def classifier_graph(backbone_graph: Path, recipe: Recipe, top: DenseStack) -> ov.Model:
     """`image` `(B, H, W, 3)` uint8, all but the 3 free -> `probabilities` `(B, K)` float32.
 
     Args:
         backbone_graph: the backbone's graph, `(B, size, size, 3)` uint8 -> `(B, D)` float32.
-        size: the side of its input, in pixels.
+        recipe: how a picture becomes its input.
         top: D features to K logits.
     """
     ov = import_openvino()
     backbone = ov.Core().read_model(backbone_graph)
     image = ov.opset13.parameter(ov.PartialShape([-1, -1, -1, 3]), np.uint8, name=INPUT)
     backbone_input = backbone.get_parameters()[0]
-    square = resized_square(image, size)
+    square = framed(image, recipe)
     for reader in backbone_input.output(0).get_target_inputs():
         reader.replace_source_output(square.output(0))
     features = backbone.get_results()[0].input_value(0)
@@ -72,23 +72,54 @@ def save_graph(model: ov.Model, path: Path) -> None:
         import_openvino().save_model(model, path, compress_to_fp16=False)
 
 
-def resized_square(image: ov.Node, size: int) -> ov.Node:
-    """`(B, size, size, 3)` uint8, the centre square of `(B, H, W, 3)`, resized: Pillow's to one level in 3,000 values.
+def framed(image: ov.Node, recipe: Recipe) -> ov.Node:
+    """`(B, size, size, 3)` uint8, of pictures `(B, H, W, 3)`: Pillow's to one level in 3,000 values.
 
     Rounded after each direction, half up, as Pillow does; where it sums in whole numbers, this sums in float32.
     """
     ops = import_openvino().opset13
     height_width = ops.gather(ops.shape_of(image, "i64"), _ints(1, 2), np.int64(0))
-    side = ops.reduce_min(height_width, _ints(0), keep_dims=True)
-    start = ops.divide(ops.subtract(height_width, side), _ints(2, 2))
-    square = ops.slice(image, start, ops.add(start, side), _ints(1, 1), _ints(1, 2))
-    weights = _bicubic_weights(side, size)
-    x = ops.transpose(ops.convert(square, "f32"), _ints(0, 3, 1, 2))
-    along = ops.matmul(x, ops.transpose(weights, _ints(1, 0)), False, False)
-    across = ops.matmul(weights, _rounded(along), False, False)
+    pad = None
+    if recipe.frame == "crop":
+        side = ops.reduce_min(height_width, _ints(0), keep_dims=True)
+        if recipe.crop_thousandths < 1000:
+            thousandths = ops.add(ops.multiply(side, _ints(recipe.crop_thousandths)), _ints(500))
+            side = _quotient(thousandths, ops.constant(_ints(1000)))
+        start = ops.divide(ops.subtract(height_width, side), _ints(2, 2))
+        image = ops.slice(image, start, ops.add(start, side), _ints(1, 1), _ints(1, 2))
+        across_weights = along_weights = _filter_weights(side, recipe)
+    else:
+        height, width = (ops.gather(height_width, _ints(axis), np.int64(0)) for axis in (0, 1))
+        longest = ops.reduce_max(height_width, _ints(0), keep_dims=True) if recipe.frame == "pad" else None
+        across_weights, along_weights = (_filter_weights(length, recipe, longest) for length in (height, width))
+        if longest is not None:  # rows of zeros are beside the picture
+            rows, columns = (_row_sums(weights) for weights in (across_weights, along_weights))
+            pad = ops.subtract(np.float32(1), ops.multiply(rows, ops.transpose(columns, _ints(1, 0))))
+    x = ops.transpose(ops.convert(image, "f32"), _ints(0, 3, 1, 2))
+    along = ops.matmul(x, ops.transpose(along_weights, _ints(1, 0)), False, False)
+    across = ops.matmul(across_weights, _rounded(along), False, False)
     for name, product in (("along", along), ("across", across)):
         product.set_friendly_name(f"{RESIZING}/{name}")
-    return ops.convert(ops.transpose(_rounded(across), _ints(0, 2, 3, 1)), "u8")
+    square = _rounded(across)
+    if pad is not None:
+        square = ops.add(square, ops.multiply(pad, np.array(PAD_COLOUR, np.float32)[None, :, None, None]))
+    return ops.convert(ops.transpose(square, _ints(0, 2, 3, 1)), "u8")
+
+
+def _quotient(a: ov.Node, b: ov.Node) -> ov.Node:
+    """`max(1, a // b)` in int64. Not by an integer division: OpenVINO 2026 fuses it with what follows, in fractions.
+
+    In float32 it is exact up to 2^24, so for sides of 16,000 pixels.
+    """
+    ops = import_openvino().opset13
+    quotient = ops.floor(ops.divide(ops.convert(a, "f32"), ops.convert(b, "f32")))
+    return ops.convert(ops.maximum(quotient, np.float32(1)), "i64")
+
+
+def _row_sums(weights: ov.Node) -> ov.Node:
+    """`(size, 1)` float32: 1 for each row inside the picture, 0 beside it."""
+    ops = import_openvino().opset13
+    return ops.floor(ops.add(ops.reduce_sum(weights, _ints(1), keep_dims=True), np.float32(0.5)))
 
 
 def _rounded(x: ov.Node) -> ov.Node:
@@ -96,24 +127,44 @@ def _rounded(x: ov.Node) -> ov.Node:
     return ops.clamp(ops.floor(ops.add(x, np.float32(0.5))), 0, 255)
 
 
-def _bicubic_weights(side: ov.Node, size: int) -> ov.Node:
+def _filter_weights(side: ov.Node, recipe: Recipe, longest: ov.Node | None = None) -> ov.Node:
     """`(size, side)` float32: how much each of `side` pixels counts in each of `size`; rows sum to 1.
 
-    The cubic convolution of Keys (1981) with a = -0.5, as wide as Pillow makes it where a picture shrinks, in
-    Pillow's steps of 2^-22.
+    As wide as Pillow makes its filter where a picture shrinks, in Pillow's steps of 2^-22. Where the picture is padded,
+    `longest` is its longer side, which fills the square; rows beside the picture are zeros.
     """
-    ops, number = import_openvino().opset13, np.float32
+    ops, number, size = import_openvino().opset13, np.float32, recipe.size
     whole = ops.range(np.int64(0), ops.squeeze(side, _ints(0)), np.int64(1), "i64")
     pixel = ops.unsqueeze(ops.add(ops.convert(whole, "f32"), number(0.5)), _ints(0))
-    scale = ops.divide(ops.convert(side, "f32"), number(size))
-    centre = ops.multiply(ops.constant(np.arange(0.5, size, dtype=number)[:, None]), scale)
+    places: ov.Node = ops.constant(np.arange(0.5, size, dtype=number)[:, None])
+    if longest is None:
+        n: ov.Node | np.floating = number(size)
+    else:
+        doubled = ops.add(ops.multiply(side, _ints(2 * size)), longest)
+        inside = _quotient(doubled, ops.multiply(longest, _ints(2)))
+        n, start = ops.convert(inside, "f32"), ops.divide(ops.subtract(_ints(size), inside), _ints(2))
+        places = ops.subtract(places, ops.convert(start, "f32"))
+    scale = ops.divide(ops.convert(side, "f32"), n)
+    centre = ops.multiply(places, scale)
     d = ops.abs(ops.divide(ops.subtract(pixel, centre), ops.maximum(scale, number(1))))
+    weights = _bicubic(d) if recipe.filter == "bicubic" else ops.maximum(ops.subtract(number(1), d), number(0))
+    if longest is not None:  # of rows beside the picture what reaches into it is dropped, and nothing divided by zero
+        is_inside = ops.multiply(*(ops.convert(ops.less(a, b), "f32") for a, b in ((number(0), places), (places, n))))
+        weights = ops.multiply(weights, is_inside)
+        total = ops.add(ops.reduce_sum(weights, _ints(1), keep_dims=True), ops.subtract(number(1), is_inside))
+        weights = ops.divide(weights, total)
+    else:
+        weights = ops.divide(weights, ops.reduce_sum(weights, _ints(1), keep_dims=True))
+    return ops.multiply(ops.floor(ops.add(ops.multiply(weights, number(2**22)), number(0.5))), number(2**-22))
+
+
+def _bicubic(d: ov.Node) -> ov.Node:
+    """The cubic convolution of Keys (1981) with a = -0.5, at so many pixels from a centre."""
+    ops, number = import_openvino().opset13, np.float32
     near = ops.add(ops.multiply(ops.multiply(ops.subtract(ops.multiply(d, number(1.5)), number(2.5)), d), d), number(1))
     far = ops.subtract(ops.multiply(ops.add(ops.multiply(ops.subtract(d, number(5)), d), number(8)), d), number(4))
     beyond = ops.select(ops.less(d, number(2)), ops.multiply(far, number(-0.5)), number(0))
-    weights = ops.select(ops.less(d, number(1)), near, beyond)
-    weights = ops.divide(weights, ops.reduce_sum(weights, _ints(1), keep_dims=True))
-    return ops.multiply(ops.floor(ops.add(ops.multiply(weights, number(2**22)), number(0.5))), number(2**-22))
+    return ops.select(ops.less(d, number(1)), near, beyond)
 
 
 def _probabilities(features: ov.Output, top: DenseStack) -> ov.Node:

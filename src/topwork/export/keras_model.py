@@ -11,6 +11,7 @@ import numpy as np
 from topwork.backbones.network import NetworkSpec, assign_tensors, build_base, build_network
 from topwork.files import read_tensors
 from topwork.keras_child import draw_weights_in_numpy, run_child, serve_child
+from topwork.recipe import PAD_COLOUR, Recipe
 from topwork.tops.dense_stack import DenseStack
 
 
@@ -20,6 +21,7 @@ class KerasJob:
 
     Attributes:
         spec: the backbone's network.
+        recipe: how a picture becomes its input.
         weights: the backbone's tensors, a safetensors file.
         top: the top's tensors, a safetensors file.
         form: 'keras' or 'litert'.
@@ -27,6 +29,7 @@ class KerasJob:
     """
 
     spec: NetworkSpec
+    recipe: Recipe
     weights: str
     top: str
     form: Literal["keras", "litert"]
@@ -60,7 +63,7 @@ def _build(job: KerasJob, top: DenseStack) -> Any:
     base = build_base(job.spec)
     assign_tensors(base, Path(job.weights))
     image = keras.Input((None, None, 3), dtype="uint8", name="image")
-    x = build_network(job.spec, base)(_resized_square(image, job.spec.size))
+    x = build_network(job.spec, base)(_framed(image, job.recipe))
     layers = list(zip(top.kernels, top.biases, strict=True))
     for i, (kernel, bias) in enumerate(layers, 1):
         last = i == len(layers)
@@ -71,18 +74,28 @@ def _build(job: KerasJob, top: DenseStack) -> Any:
     return keras.Model(image, x, name="topwork")
 
 
-def _resized_square(image: Any, size: int) -> Any:
-    """What `graph.resized_square` does, in Keras: there a shape is no number to calculate with, so ones are counted."""
+def _framed(image: Any, recipe: Recipe) -> Any:
+    """What `graph.framed` does, in Keras: there a shape is no number to calculate with, so ones are counted."""
     from keras import ops
 
     x = ops.transpose(ops.cast(image, "float32"), (0, 3, 1, 2))
     ones = ops.ones_like(x[:1, 0])
     rows, columns = ones[:, :, 0], ones[:, 0, :]
     height, width = (ops.sum(pixels, axis=1, keepdims=True) for pixels in (rows, columns))
-    side = ops.minimum(height, width)
-    across, along = _bicubic_weights(rows, height, side, size), _bicubic_weights(columns, width, side, size)
+    seen_of = {"crop": ops.minimum(height, width), "pad": ops.maximum(height, width), "squash": None}[recipe.frame]
+    if recipe.crop_thousandths < 1000:
+        seen_of = ops.maximum(ops.floor((seen_of * float(recipe.crop_thousandths) + 500.0) / 1000.0), 1.0)
+    across, along = (
+        _filter_weights(ones, length, length if seen_of is None else seen_of, recipe)
+        for ones, length in ((rows, height), (columns, width))
+    )
     x = _rounded(ops.matmul(x, ops.transpose(along)))
-    return ops.cast(ops.transpose(_rounded(ops.matmul(across, x)), (0, 2, 3, 1)), "uint8")
+    square = _rounded(ops.matmul(across, x))
+    if recipe.frame == "pad":  # rows of zeros are beside the picture
+        inside, beside = (ops.floor(ops.sum(weights, axis=1, keepdims=True) + 0.5) for weights in (across, along))
+        pad = 1.0 - inside * ops.transpose(beside)
+        square = square + pad * np.array(PAD_COLOUR, np.float32)[None, :, None, None]
+    return ops.cast(ops.transpose(square, (0, 2, 3, 1)), "uint8")
 
 
 def _rounded(x: Any) -> Any:
@@ -91,22 +104,42 @@ def _rounded(x: Any) -> Any:
     return ops.clip(ops.floor(x + 0.5), 0, 255)
 
 
-def _bicubic_weights(ones: Any, length: Any, side: Any, size: int) -> Any:
-    """`(size, length)`: as in `graph.py`, but over the whole of the picture, 0 outside the centre square."""
+def _filter_weights(ones: Any, length: Any, side: Any, recipe: Recipe) -> Any:
+    """`(size, length)`: as in `graph.py`, but over the whole of the picture, 0 outside the centre square.
+
+    `side` is how many pixels fill the square: fewer than `length` where it is cropped, more where it is padded.
+    """
     from keras import ops
 
-    start = ops.floor((length - side) / 2)
+    size, places = float(recipe.size), np.arange(0.5, recipe.size, dtype=np.float32)[:, None]
     pixel = ops.cumsum(ones, axis=1) - 0.5
-    scale = side / float(size)
-    centre = start + scale * np.arange(0.5, size, dtype=np.float32)[:, None]
+    if recipe.frame == "pad":
+        n = ops.maximum(ops.floor((2.0 * size * length + side) / (2.0 * side)), 1.0)
+        places = ops.subtract(places, ops.floor((size - n) / 2.0))
+        scale, start = length / n, 0.0
+        is_inside = ops.cast((places > 0.0) & (places < n), "float32")
+    else:
+        scale, start = side / size, ops.floor((length - side) / 2)
+        is_inside = ops.cast((pixel > start) & (pixel < start + side), "float32")
+    centre = start + scale * places
     d = ops.abs((pixel - centre) / ops.maximum(scale, 1.0))
-    near = ((1.5 * d - 2.5) * d) * d + 1.0
-    far = -0.5 * (((d - 5.0) * d + 8.0) * d - 4.0)
-    is_inside = ops.cast((pixel > start) & (pixel < start + side), "float32")
-    weights = ops.where(d < 1.0, near, ops.where(d < 2.0, far, 0.0)) * is_inside
-    weights = weights / ops.sum(weights, axis=1, keepdims=True)
+    weights = (_bicubic(d) if recipe.filter == "bicubic" else ops.maximum(1.0 - d, 0.0)) * is_inside
+    total = ops.sum(weights, axis=1, keepdims=True)
+    weights = weights / (total + (1.0 - is_inside) if recipe.frame == "pad" else total)  # not 0 / 0 beside it
     return ops.floor(weights * 2.0**22 + 0.5) * 2.0**-22
 
 
+def _bicubic(d: Any) -> Any:
+    from keras import ops
+
+    near = ((1.5 * d - 2.5) * d) * d + 1.0
+    far = -0.5 * (((d - 5.0) * d + 8.0) * d - 4.0)
+    return ops.where(d < 1.0, near, ops.where(d < 2.0, far, 0.0))
+
+
 if __name__ == "__main__":
-    serve_child(lambda facts: _child(KerasJob(**{**facts, "spec": NetworkSpec(**facts["spec"])})))
+    serve_child(
+        lambda facts: _child(
+            KerasJob(**{**facts, "spec": NetworkSpec(**facts["spec"]), "recipe": Recipe(**facts["recipe"])})
+        )
+    )

@@ -183,7 +183,7 @@ def _strided_slice(writer: Writer, node: ov.Node, output: str) -> str:
 TRANSLATIONS: dict[str, Callable[[Writer, Any, str], str]] = {
     **dict.fromkeys(("Convolution", "GroupConvolution"), _convolution),
     **dict.fromkeys(("AvgPool", "MaxPool"), _pool),
-    **dict.fromkeys(("ReduceMean", "ReduceMin", "ReduceSum"), _reduce),
+    **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"), _reduce),
     "BatchNormInference": _batch_norm,
     "Clamp": _clamp,
     "Convert": _convert,

@@ -15,7 +15,8 @@ from topwork.data.decoding import Payload, read_image
 from topwork.errors import ExportError
 from topwork.evaluation.intervals import Proportion, proportion
 from topwork.export.graph import RESIZING
-from topwork.types import FloatArray, IntArray, ValueRange
+from topwork.recipe import Recipe
+from topwork.types import FloatArray, IntArray
 
 Model = TypeVar("Model")
 
@@ -52,21 +53,21 @@ class Int8Result:
         return {"accuracy_before": self.before.as_dict(), "accuracy_after": self.after.as_dict()}
 
 
-def quantize(model: Model, images: Sequence[Payload], size: int, value_range: ValueRange | None) -> Model:
+def quantize(model: Model, images: Sequence[Payload], recipe: Recipe) -> Model:
     """An OpenVINO or ONNX classifier with weights and activations in int8, by NNCF's post-training quantisation.
 
     Args:
         model: `image` `(B, H, W, 3)` uint8 -> probabilities.
         images: for the ranges of its activations.
-        size: of the model's squares, in pixels: larger JPEGs are decoded at a fraction.
-        value_range: see `read_image`.
+        recipe: the model's; JPEGs much larger than its squares are decoded at a fraction.
     """
     import nncf
 
     nncf.set_log_level(logging.ERROR)
 
     def given(payload: Payload) -> dict[str, Any]:
-        image = read_image(payload, "calibration image", at_least=2 * size, value_range=value_range)
+        at_least = 2 * recipe.size * 1000 // recipe.crop_thousandths
+        image = read_image(payload, "calibration image", at_least=at_least, value_range=recipe.value_range)
         return {"image": np.asarray(image)[None]}
 
     with contextlib.redirect_stdout(io.StringIO()):  # its bars would lie among the command's results
