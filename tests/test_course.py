@@ -94,7 +94,7 @@ def test_whole_job(
     card = find_card(name)
     served = server / urlparse(card.weights_url).path.removeprefix(urlparse(_KERAS_URL).path + "/")
     served.parent.mkdir(parents=True)
-    command = [sys.executable, "-c", MAKE_WEIGHTS, str(Path(__file__).parent), card.keras_name, str(card.smallest_size)]
+    command = [sys.executable, "-c", MAKE_WEIGHTS, str(Path(__file__).parent), card.builder, str(card.smallest_size)]
     environment = {**os.environ, "KERAS_BACKEND": "openvino", "CI": "true"}  # CI: else OpenVINO's import calls home
     subprocess.run([*command, str(served)], env=environment, check=True, capture_output=True)
     digest = hashlib.md5(served.read_bytes()).hexdigest()

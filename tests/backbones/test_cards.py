@@ -14,7 +14,7 @@ def test_every_keras_application_has_a_card() -> None:
     import keras
 
     networks = {name for name, value in vars(keras.applications).items() if inspect.isfunction(value)}
-    assert {card.keras_name for card in cards().values() if card.keras_name} == networks
+    assert {card.builder for card in cards().values() if card.builder} == networks
 
 
 def test_the_course_keeps_its_eleven() -> None:

@@ -62,7 +62,7 @@ def quick_compilation() -> Iterator[None]:
 
 def draw_weights(card: Card, folder: Path) -> BackboneWeights:
     """A safetensors file with plausible weights for a network."""
-    base = build_base(NetworkSpec(card.keras_name, card.preprocessing.name, card.smallest_size, "avg"))
+    base = build_base(NetworkSpec(card.builder, card.preprocessing.name, card.smallest_size, "avg"))
     random = np.random.default_rng(0)
     gain = next((gain for start, gain in GAINS.items() if card.name.startswith(start)), 1.5)
     tensors = {
@@ -136,7 +136,7 @@ def pass_the_gate(backbone: Backbone, engine: Engine, folder: Path) -> None:
 
 
 @cache
-def published_preprocessing(keras_name: str) -> Iterator[object]:
+def published_preprocessing(builder: str) -> Iterator[object]:
     import importlib
 
     modules = {
@@ -144,7 +144,7 @@ def published_preprocessing(keras_name: str) -> Iterator[object]:
         "InceptionResNetV2": "inception_resnet_v2", "MobileNet": "mobilenet", "MobileNetV2": "mobilenet_v2",
     }  # fmt: skip
     for start, module in (
-        ("ResNet", "resnet_v2" if keras_name.endswith("V2") else "resnet"),
+        ("ResNet", "resnet_v2" if builder.endswith("V2") else "resnet"),
         ("MobileNetV3", "mobilenet_v3"),
         ("DenseNet", "densenet"),
         ("NASNet", "nasnet"),
@@ -152,17 +152,17 @@ def published_preprocessing(keras_name: str) -> Iterator[object]:
         ("EfficientNetB", "efficientnet"),
         ("ConvNeXt", "convnext"),
     ):
-        if keras_name.startswith(start):
+        if builder.startswith(start):
             return importlib.import_module(f"keras.applications.{module}").preprocess_input  # type: ignore[no-any-return]
-    return importlib.import_module(f"keras.applications.{modules[keras_name]}").preprocess_input  # type: ignore[no-any-return]
+    return importlib.import_module(f"keras.applications.{modules[builder]}").preprocess_input  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("name", [name for name, card in cards().items() if card.keras_name])
+@pytest.mark.parametrize("name", [name for name, card in cards().items() if card.builder])
 def test_preprocessing_is_what_keras_publishes(name: str) -> None:
     """Golden pixels: black, white, and one of each colour, as the network's own `preprocess_input` gives them."""
     card = cards()[name]
     pixels = np.array([[[0, 0, 0], [255, 255, 255], [200, 50, 100], [1, 2, 3]]], dtype=np.float32)
-    expected = np.asarray(published_preprocessing(card.keras_name)(pixels.copy()))  # type: ignore[operator]
+    expected = np.asarray(published_preprocessing(card.builder)(pixels.copy()))  # type: ignore[operator]
     ours = card.preprocessing
     values = pixels[..., ::-1] if ours.reverse_channels else pixels
     found = values * np.array(ours.scale) + np.array(ours.offset)

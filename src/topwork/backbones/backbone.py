@@ -51,7 +51,7 @@ class Backbone:
     @property
     def spec(self) -> NetworkSpec:
         """What building it takes."""
-        return NetworkSpec(self.card.keras_name, self.card.preprocessing.name, self.size, self.pooling)
+        return NetworkSpec(self.card.builder, self.card.preprocessing.name, self.size, self.pooling)
 
     def facts(self) -> dict[str, Any]:
         """All that its features depend on, but for the image."""

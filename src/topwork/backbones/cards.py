@@ -11,6 +11,8 @@ from topwork.backbones.preprocessing import PREPROCESSING, Preprocessing
 from topwork.errors import OptionError, UnknownNameError, did_you_mean
 
 STARTER = "starter"
+AUTO = "auto"
+"""In the place of a name: what suits the images (`features/choice.py`)."""
 COURSE = (
     *("inception_v3", "resnet50", "resnet101", "resnet152", "resnet50v2", "resnet101v2", "resnet152v2"),
     *("inception_resnet_v2", "densenet121", "densenet169", "densenet201"),
@@ -28,7 +30,7 @@ class Card:
 
     Attributes:
         name: what the user types, such as 'resnet50v2'.
-        keras_name: its name in `keras.applications`; empty for the starter, which is Topwork's own.
+        builder: its name in `keras.applications`, or among the networks that Topwork describes itself.
         input_size: the side of the square image it was trained on, in pixels.
         smallest_size: the smallest side it accepts.
         preprocessing: how it wants its pixels.
@@ -37,15 +39,16 @@ class Card:
         parameters: the number of its weights, without the classification layers.
         top1: ImageNet top-1 accuracy of the whole network in percent, as Keras publishes it; None if it doesn't.
         top5: the same for top-5.
-        weights_url: where its pretrained weights are fetched from; empty where they come with Topwork.
-        weights_file: the file's name.
-        weights_hash: its checksum as Keras publishes it: MD5, SHA-256, or empty where Keras has none.
+        weights_url: where its pretrained weights are fetched from; empty where they come with Topwork or a package.
+        package: the Python package that its pretrained weights come in; empty where they come otherwise.
+        weights_file: the file's name; its path inside the package.
+        weights_hash: its checksum: MD5 or SHA-256, or empty where Keras publishes none.
         paper: arXiv id.
         licence: of the weights.
     """
 
     name: str
-    keras_name: str
+    builder: str
     input_size: int
     smallest_size: int
     preprocessing: Preprocessing
@@ -55,6 +58,7 @@ class Card:
     top1: float | None
     top5: float | None
     weights_url: str
+    package: str
     weights_file: str
     weights_hash: str
     paper: str
@@ -68,7 +72,7 @@ class Card:
     @property
     def ships(self) -> bool:
         """Whether its weights come with Topwork, so that it needs no download."""
-        return not self.weights_url
+        return not self.weights_url and not self.package
 
     def checked_size(self, size: int | None) -> int:
         """`size`, or the network's own where it is None.
@@ -102,6 +106,10 @@ def find_card(name: str) -> Card:
         UnknownNameError: no such network.
     """
     by_plain_name = {_plain(card): card for card in cards()}
+    if name == AUTO:
+        raise UnknownNameError(
+            "'auto' is chosen by images, and there are none here. Name a backbone, such as 'starter'."
+        )
     found = by_plain_name.get(_plain(name))
     if found is None:
         raise UnknownNameError(
@@ -117,7 +125,7 @@ def _plain(name: str) -> str:
 def _card(row: dict[str, str]) -> Card:
     return Card(
         name=row["name"],
-        keras_name=row["keras_name"],
+        builder=row["builder"],
         input_size=int(row["input_size"]),
         smallest_size=int(row["smallest_size"]),
         preprocessing=PREPROCESSING[row["preprocessing"]],
@@ -127,6 +135,7 @@ def _card(row: dict[str, str]) -> Card:
         top1=float(row["top1"]) if row["top1"] else None,
         top5=float(row["top5"]) if row["top5"] else None,
         weights_url=row["weights_url"],
+        package=row["package"],
         weights_file=row["weights_file"],
         weights_hash=row["weights_hash"],
         paper=row["paper"],

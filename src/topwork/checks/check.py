@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from topwork.backbones.backbone import Backbone, as_backbone
+from topwork.backbones.backbone import Backbone
 from topwork.backbones.engines import Device
 from topwork.checks.copies import Copies, find_copies
 from topwork.checks.labels import LabelDoubts, find_label_doubts
@@ -20,6 +20,7 @@ from topwork.data.dataset import ImageDataset
 from topwork.data.decoding import picture_size, quiet_pillow
 from topwork.data.splits import TEST, deal_folds, find_units
 from topwork.errors import DataError
+from topwork.features.choice import backbone_for
 from topwork.features.extraction import Features, extract_features
 from topwork.features.pipeline import BadImage
 from topwork.features.ranges import with_range
@@ -236,7 +237,7 @@ def check_dataset(
     if len(dataset.class_names) < 2:
         raise DataError(f"All {len(dataset):,} images are of one class; a check of labels needs two at least.")
     reporter = reporter or Reporter()
-    backbone = as_backbone(backbone, reporter=reporter)
+    backbone = backbone_for(dataset, backbone, reporter=reporter)
     backbone = with_range(backbone, dataset, reporter)
     dataset = dataset.with_range(backbone.recipe.value_range)
     features = features or extract_features(dataset, backbone, device=device, reporter=reporter)

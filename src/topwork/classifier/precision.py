@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from topwork.backbones.backbone import Backbone, as_backbone
+from topwork.backbones.backbone import Backbone
 from topwork.backbones.engines import Device, has_bf16
 from topwork.data.dataset import ImageDataset
 from topwork.errors import TooManyBadImagesError
+from topwork.features.choice import backbone_for
 from topwork.features.extraction import extract_features
 from topwork.progress import Reporter
 from topwork.tops.base import standardisation
@@ -41,7 +42,7 @@ def choose_precision(
         StorageError: the store can't be written.
     """
     reporter = reporter or Reporter()
-    backbone = as_backbone(backbone, reporter=reporter)
+    backbone = backbone_for(dataset, backbone, reporter=reporter)
     exact, quick = (replace(backbone, precision=precision) for precision in ("f32", "bf16"))
     if len(dataset) < FEWEST:
         reporter.note(f"Precision f32: of fewer than {FEWEST:,} images, bf16 is not worth its trial")

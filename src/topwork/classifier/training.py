@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin, clone
 
-from topwork.backbones.backbone import Backbone, as_backbone
-from topwork.backbones.cards import STARTER
+from topwork.backbones.backbone import Backbone
+from topwork.backbones.cards import AUTO
 from topwork.backbones.engines import Device
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.fitting import Examples, HeldOut, answering_top, fit_top, held_out_of, train_rows
 from topwork.data.dataset import ImageDataset
 from topwork.errors import DataError, OptionError
+from topwork.features.choice import backbone_for
 from topwork.features.extraction import Features, extract_features
 from topwork.features.pipeline import BadImage
 from topwork.features.ranges import with_range
@@ -91,7 +92,7 @@ class Training:
 
 def fit_classifier(
     dataset: ImageDataset,
-    backbone: str | Backbone = STARTER,
+    backbone: str | Backbone = AUTO,
     *,
     top: ClassifierMixin | None = None,
     flip: bool = False,
@@ -108,8 +109,8 @@ def fit_classifier(
 
     Args:
         dataset: labelled images.
-        backbone: a name, such as 'densenet121', for its own pretrained weights and input size; else as from
-            `load_backbone`.
+        backbone: a name, such as 'densenet121', for its own pretrained weights and input size; 'auto' for the starter
+            where images are small, and EfficientNet-Lite0 where they are photographs; else as from `load_backbone`.
         top: any scikit-learn classifier with `predict_proba`; None means `LinearTop()`. It is cloned, not changed.
             One that isn't ours has no use for validation, and is fitted on training and validation together.
         flip: fit the top on the training images' mirror images (left and right exchanged) too; not where sides matter,
@@ -132,7 +133,7 @@ def fit_classifier(
     """
     reporter = reporter or (console_reporter() if verbose else Reporter())
     top = _prepared_top(top, seed)
-    backbone = as_backbone(backbone, reporter=reporter)
+    backbone = backbone_for(dataset, backbone, reporter=reporter)
     _warn_of_width(backbone, len(dataset), reporter)
     dataset.read_digests(reporter)
     dataset = dataset.with_sides

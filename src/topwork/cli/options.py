@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -101,9 +102,10 @@ def backbone_options(function: Function) -> Function:
     options = (
         click.option(
             "--backbone",
-            default="starter",
+            default="auto",
             show_default=True,
-            help="The frozen network; `topwork backbones` lists them.",
+            help="The frozen network; `topwork backbones` lists them. auto takes the starter for small images, and "
+            "efficientnet_lite0 for photographs.",
         ),
         click.option(
             "--weights", metavar="imagenet|random|FILE", help="Its weights.  [default: its own pretrained ones]"
@@ -164,11 +166,15 @@ def load_dataset_and_backbone(
 ) -> tuple[ImageDataset, Backbone]:
     """The images in `source` by `data_options`, and the backbone by `backbone_options`; tells `reporter` which."""
     from topwork.backbones.backbone import load_backbone
+    from topwork.backbones.cards import AUTO
+    from topwork.features.choice import load_auto
 
+    if options["backbone"] == AUTO and options["weights"]:
+        raise click.UsageError("--weights are of a network: name it with --backbone.")
     data = {name: options[name] for name in _DATA_OPTIONS}
     dataset = load_dataset(source, data, reporter, offline=options["offline"])
-    backbone = load_backbone(
-        options["backbone"],
+    load = partial(load_auto, dataset) if options["backbone"] == AUTO else partial(load_backbone, options["backbone"])
+    backbone = load(
         weights=options["weights"],
         size=options["size"],
         pooling=options["pooling"],

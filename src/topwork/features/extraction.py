@@ -8,11 +8,12 @@ from typing import Any, TypeVar, get_args
 
 import numpy as np
 
-from topwork.backbones.backbone import Backbone, as_backbone
+from topwork.backbones.backbone import Backbone
 from topwork.backbones.engines import Device, Engine, open_engine
 from topwork.data.dataset import ImageDataset
 from topwork.data.decoding import DECODING_VERSION
 from topwork.errors import BadImageError, OptionError, TooManyBadImagesError
+from topwork.features.choice import backbone_for
 from topwork.features.pipeline import BadImage, FeatureStream
 from topwork.features.store import Shelf, new_shelf, open_shelf
 from topwork.files import fingerprint
@@ -77,7 +78,7 @@ def extract_features(
     if on_bad_image not in get_args(OnBadImage):
         raise OptionError(f"Expected on_bad_image to be 'skip' or 'stop', got {on_bad_image!r}.")
     reporter = reporter or Reporter()
-    backbone = as_backbone(backbone, reporter=reporter)
+    backbone = backbone_for(dataset, backbone, reporter=reporter)
     title = "Extracting features of flipped views" if flip else "Extracting features"
 
     def engine() -> Engine:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from topwork.backbones.backbone import Backbone
-from topwork.backbones.cards import STARTER
+from topwork.backbones.cards import AUTO
 from topwork.backbones.engines import Device
 from topwork.checks.check import DataCheck, check_dataset
 from topwork.classifier.classifier import ImageClassifier
@@ -66,7 +66,7 @@ class Run:
 
 def train(
     dataset: ImageDataset,
-    backbone: str | Backbone = STARTER,
+    backbone: str | Backbone = AUTO,
     *,
     top: Any = None,
     flip: bool = False,
