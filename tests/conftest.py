@@ -17,7 +17,9 @@ import pytest
 _CACHE = tempfile.TemporaryDirectory(prefix="topwork-tests-", ignore_cleanup_errors=True)
 os.environ["TOPWORK_CACHE"] = _CACHE.name  # before anything is computed; the user's own is never touched
 os.environ["KERAS_BACKEND"] = "jax"
-os.environ["TOPWORK_MIRROR"] = "http://127.0.0.1:9"  # nothing listens there: no test may fetch from outside
+os.environ["HF_ENDPOINT"] = os.environ["TOPWORK_MIRROR"] = (
+    "http://127.0.0.1:9"  # nothing listens there: no test may fetch from outside
+)
 sys.path.insert(0, str(Path(__file__).parent))
 
 from helpers import SHARED, make_photos  # noqa: E402

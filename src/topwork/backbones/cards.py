@@ -9,6 +9,7 @@ from importlib import resources
 
 from topwork.backbones.preprocessing import PREPROCESSING, Preprocessing
 from topwork.errors import OptionError, UnknownNameError, did_you_mean
+from topwork.types import Filter, Frame, Pooling
 
 STARTER = "starter"
 AUTO = "auto"
@@ -30,7 +31,8 @@ class Card:
 
     Attributes:
         name: what the user types, such as 'resnet50v2'.
-        builder: its name in `keras.applications`, or among the networks that Topwork describes itself.
+        provider: what makes its graph: 'keras' builds it, 'graph' reads it from a file.
+        builder: of 'keras', its name in `keras.applications`, or among the networks that Topwork describes itself.
         input_size: the side of the square image it was trained on, in pixels.
         smallest_size: the smallest side it accepts.
         preprocessing: how it wants its pixels.
@@ -45,9 +47,13 @@ class Card:
         weights_hash: its checksum: MD5 or SHA-256, or empty where Keras publishes none.
         paper: arXiv id.
         licence: of the weights.
+        output: of 'graph', the output that is features; else empty.
+        pooling: how that becomes D numbers where nothing else is asked for.
+        frame, crop, filter: of its recipe.
     """
 
     name: str
+    provider: str
     builder: str
     input_size: int
     smallest_size: int
@@ -63,6 +69,11 @@ class Card:
     weights_hash: str
     paper: str
     licence: str
+    output: str = ""
+    pooling: Pooling = "avg"
+    frame: Frame = "crop"
+    crop: float = 1.0
+    filter: Filter = "bicubic"
 
     @property
     def megabytes(self) -> float:
@@ -125,6 +136,7 @@ def _plain(name: str) -> str:
 def _card(row: dict[str, str]) -> Card:
     return Card(
         name=row["name"],
+        provider=row["provider"],
         builder=row["builder"],
         input_size=int(row["input_size"]),
         smallest_size=int(row["smallest_size"]),
@@ -140,4 +152,9 @@ def _card(row: dict[str, str]) -> Card:
         weights_hash=row["weights_hash"],
         paper=row["paper"],
         licence=row["licence"],
+        output=row["output"],
+        pooling=row["pooling"],  # type: ignore[arg-type]
+        frame=row["frame"],  # type: ignore[arg-type]
+        crop=float(row["crop"]),
+        filter=row["filter"],  # type: ignore[arg-type]
     )

@@ -7,8 +7,10 @@ import http.client
 import os
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from topwork.errors import DownloadError, WeightsError
 from topwork.files import one_at_a_time, open_regular, sha256_of_file, storage_errors
@@ -19,8 +21,10 @@ _CHUNK = 1 << 18
 _TIMEOUT_SECONDS = 30
 
 
-def fetch(url: str, path: Path, checksum: str, reporter: Reporter) -> None:
+def fetch(url: str, path: Path, checksum: str, reporter: Reporter, *, token: str | None = None) -> None:
     """Fetch `url` to `path`. A cut connection is taken up again where it broke, in this call or in the next.
+
+    A `token` is sent to the host of `url`, and along no redirect to another.
 
     Raises:
         DownloadError: the server can't be reached, or doesn't have the file.
@@ -33,7 +37,7 @@ def fetch(url: str, path: Path, checksum: str, reporter: Reporter) -> None:
             return
         for attempt in range(ATTEMPTS):
             try:
-                _fetch_rest(url, part, reporter)
+                _fetch_rest(url, part, reporter, token)
                 break
             except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
                 status = error.code if isinstance(error, urllib.error.HTTPError) else None
@@ -58,11 +62,39 @@ def checksum_like(path: Path, like: str) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _fetch_rest(url: str, part: Path, reporter: Reporter) -> None:
+def open_url(url: str, *, token: str | None = None, headers: dict[str, str] | None = None) -> http.client.HTTPResponse:
+    """The answer to a request for `url`; a `token` goes to its host, and along no redirect to another.
+
+    Raises:
+        OSError: the server can't be reached, or refuses (then `urllib.error.HTTPError`).
+    """
+    request = urllib.request.Request(url, headers=headers or {})
+    if token:
+        request.add_unredirected_header("Authorization", f"Bearer {token}")  # others follow any redirect
+    opener = urllib.request.build_opener(_WithinHost)
+    return opener.open(request, timeout=_TIMEOUT_SECONDS)  # type: ignore[no-any-return]
+
+
+class _WithinHost(urllib.request.HTTPRedirectHandler):
+    """Takes a token along where a redirect stays on the same host, over the same protocol."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        following = super().redirect_request(req, fp, code, msg, headers, newurl)
+        token = req.get_header("Authorization")
+        if following is not None and token and _origin(newurl) == _origin(req.full_url):
+            following.add_unredirected_header("Authorization", token)
+        return following
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
+def _fetch_rest(url: str, part: Path, reporter: Reporter, token: str | None) -> None:
     have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
-        response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
+        response = open_url(url, token=token, headers={"Range": f"bytes={have}-"} if have else {})
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:  # nothing after what is here: whole, or the wrong file; the checksum tells
             return

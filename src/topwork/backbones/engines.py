@@ -51,7 +51,9 @@ def open_engine(backbone: Backbone, device: Device = "auto") -> DirectEngine:
     Raises:
         OptionError: 'gpu' where JAX sees no accelerator.
     """
-    if device != "cpu" and has_accelerator():
+    if device == "gpu" and not backbone.is_keras:
+        raise OptionError(f"{backbone.name} comes from a file, and runs on the processor alone. Use --device cpu.")
+    if device != "cpu" and backbone.is_keras and has_accelerator():
         from topwork.backbones.keras_engine import KerasEngine
 
         return KerasEngine(backbone)

@@ -24,6 +24,7 @@ class Preprocessing:
 
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB, pixels in 0..1
+_CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 PREPROCESSING = {
     "tf": Preprocessing("tf", (1 / 127.5,) * 3, (-1.0,) * 3),
@@ -45,5 +46,10 @@ PREPROCESSING = {
         ),
     ),
     "lite": Preprocessing("lite", (1 / 128,) * 3, (-127 / 128,) * 3),  # of EfficientNet-Lite
+    "clip": Preprocessing(
+        "clip",
+        scale=(1 / 255 / _CLIP_STD[0], 1 / 255 / _CLIP_STD[1], 1 / 255 / _CLIP_STD[2]),
+        offset=(-_CLIP_MEAN[0] / _CLIP_STD[0], -_CLIP_MEAN[1] / _CLIP_STD[1], -_CLIP_MEAN[2] / _CLIP_STD[2]),
+    ),
     "none": Preprocessing("none", (1.0,) * 3, (0.0,) * 3),  # the network scales its input itself
 }

@@ -15,6 +15,7 @@ from pathlib import Path
 from topwork.backbones.cards import Card
 from topwork.backbones.conversion import Job, convert
 from topwork.backbones.download import checksum_like, fetch
+from topwork.backbones.hub import HUB, hub_address, hub_token
 from topwork.backbones.network import NetworkSpec
 from topwork.backbones.starter import starter_weights
 from topwork.errors import OfflineError, WeightsError
@@ -42,13 +43,15 @@ class BackboneWeights:
 
     Attributes:
         origin: 'imagenet', 'random', or the path that the user named.
-        tensors: a safetensors file with every weight under its Keras path, float32.
-        digest: the SHA-256 of that file.
+        tensors: a safetensors file with every weight under its Keras path, float32; or the file with the network.
+        digest: the SHA-256 of that file; of one with others beside it, of all their digests.
+        beside: other files that it needs in its folder.
     """
 
     origin: str
     tensors: Path
     digest: str
+    beside: tuple[Path, ...] = ()
 
 
 def weights_folder(card: Card) -> Path:
@@ -62,9 +65,13 @@ def pretrained_file(card: Card) -> Path:
 
 
 def weights_url(card: Card) -> str:
-    """Where the published weights are fetched from; `$TOPWORK_MIRROR` takes the place of Keras's own server."""
+    """Where the published weights are fetched from.
+
+    `$TOPWORK_MIRROR` takes the place of Keras's own server, `$HF_ENDPOINT` that of the hub's.
+    """
     mirror = os.environ.get("TOPWORK_MIRROR")
-    return card.weights_url.replace(_KERAS_URL, mirror.rstrip("/")) if mirror else card.weights_url
+    url = card.weights_url.replace(f"{HUB}/", f"{hub_address()}/")
+    return url.replace(_KERAS_URL, mirror.rstrip("/")) if mirror else url
 
 
 def fetch_pretrained(card: Card, *, offline: bool, reporter: Reporter) -> Path:
@@ -85,7 +92,9 @@ def fetch_pretrained(card: Card, *, offline: bool, reporter: Reporter) -> Path:
     keras_copy = _keras_copy(card)
     if path.exists():
         _require_checksum(path, card)
-    elif keras_copy.exists() and card.weights_hash in ("", checksum_like(keras_copy, card.weights_hash)):
+    elif (
+        card.builder and keras_copy.exists() and card.weights_hash in ("", checksum_like(keras_copy, card.weights_hash))
+    ):
         return keras_copy
     elif offline:
         raise OfflineError(
@@ -94,7 +103,8 @@ def fetch_pretrained(card: Card, *, offline: bool, reporter: Reporter) -> Path:
             "or use a backbone that needs no download (--backbone starter)."
         )
     else:
-        fetch(weights_url(card), path, card.weights_hash, reporter)
+        reporter.note(f"{card.name}: {card.megabytes:,.0f} MB, licence {card.licence}")
+        fetch(weights_url(card), path, card.weights_hash, reporter, token=hub_token(weights_url(card)))
     return path
 
 
@@ -102,7 +112,8 @@ def is_here(card: Card) -> bool:
     """Whether the network's pretrained weights need no download."""
     if card.package:
         return _find_package_file(card) is not None
-    return card.ships or pretrained_file(card).exists() or _keras_copy(card).exists()
+    in_keras = bool(card.builder) and _keras_copy(card).exists()
+    return card.ships or pretrained_file(card).exists() or in_keras
 
 
 def resolve_weights(
@@ -135,6 +146,12 @@ def resolve_weights(
     if not path.name.endswith((".h5", ".safetensors")):
         raise WeightsError(f"{printable(str(path))!r}: expected weights ending in .h5, .weights.h5 or .safetensors.")
     return _from_file(card, path, printable(str(path)))
+
+
+def _is_copy(card: Card, path: Path) -> bool:
+    """Whether a file in Keras's own cache holds the weights."""
+    is_there = bool(card.builder) and path.exists()
+    return is_there and card.weights_hash in ("", checksum_like(path, card.weights_hash))
 
 
 def _package_file(card: Card) -> Path:

@@ -98,11 +98,11 @@ def _class_activation(
 ) -> FloatArray | None:
     """The heat of a linear top on averaged features; None for other tops, and where features aren't plain averages."""
     top, backbone = classifier.top, classifier.backbone
-    if not isinstance(top, DenseStack) or len(top.kernels) != 1 or backbone.pooling != "avg":
+    if not isinstance(top, DenseStack) or len(top.kernels) != 1 or backbone.pooling not in ("avg", "patches"):
         return None
     flat = _run(classifier.map_engine, pixels[None])[0]
     places = flat.reshape(-1, len(features)).astype(np.float64)
-    if np.abs(places.mean(axis=0) - features).max() > _EXACT * np.abs(features).max():
+    if len(places) == 1 or np.abs(places.mean(axis=0) - features).max() > _EXACT * np.abs(features).max():
         return None
     kernel = top.kernels[0].astype(np.float64)
     heat = places @ (kernel[:, k] - kernel.mean(axis=1)) / len(places)

@@ -21,7 +21,10 @@ FORMAT_VERSION = 3
 FORMAT_OF_PLAIN, FORMAT_OF_RANGE = 1, 2
 """Of classifiers whose recipe is as it always was, or has but a range of pixel values: an older Topwork reads them."""
 MANIFEST = "manifest.json"
-BACKBONE, TOP, NOVELTY = PARTS = "backbone.safetensors", "top.safetensors", "novelty.safetensors"
+BACKBONE, TOP, NOVELTY = "backbone.safetensors", "top.safetensors", "novelty.safetensors"
+NETWORK = "backbone"
+"""The folder with the file that a network came from, and what lies beside it there."""
+_FILE = r"[A-Za-z0-9_][A-Za-z0-9_.@+ -]{0,200}"
 _LARGEST = 64 << 20
 """Bytes of a manifest: 100,000 class names take three million."""
 
@@ -34,7 +37,7 @@ class Manifest:
         topwork: the version that wrote it.
         backbone: `name`, `size` in pixels, `pooling`, `precision` and `preprocessing`.
         class_names: K unique names, two at least.
-        checksums: the SHA-256 of each file, by its name in `PARTS`.
+        checksums: the SHA-256 of each file, by its name in the folder.
         training: the record of the training; what Topwork itself reads of it is of the right kind where it is there.
     """
 
@@ -119,8 +122,20 @@ def _are_class_names(value: Any) -> bool:
 
 
 def _are_checksums(value: Any) -> bool:
-    is_complete = isinstance(value, dict) and {BACKBONE, TOP} <= set(value) <= set(PARTS)
-    return is_complete and all(isinstance(sum_, str) and re.fullmatch("[0-9a-f]{64}", sum_) for sum_ in value.values())
+    if not isinstance(value, dict) or TOP not in value:
+        return False
+    networks = set(value) - {TOP, NOVELTY}
+    is_one = networks == {BACKBONE} or (networks and all(re.fullmatch(f"{NETWORK}/{_FILE}", name) for name in networks))
+    sums = value.values()
+    return bool(is_one) and all(isinstance(sum_, str) and re.fullmatch("[0-9a-f]{64}", sum_) for sum_ in sums)
+
+
+def _is_file_name(value: Any) -> bool:
+    return _is_text(value) and re.fullmatch(_FILE, value) is not None
+
+
+def _are_pixels(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 7 and all(map(_is_number, value[:6])) and value[6] in (True, False)
 
 
 _REQUIRED: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
@@ -130,7 +145,7 @@ _REQUIRED: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
     ("backbone.size", "a number of pixels", lambda value: _is_whole(value) and 1 <= value <= LARGEST_SIZE),
     ("backbone.pooling", " or ".join(get_args(Pooling)), lambda value: value in get_args(Pooling)),
     ("backbone.precision", " or ".join(get_args(Precision)), lambda value: value in get_args(Precision)),
-    ("backbone.preprocessing", "a list", lambda value: isinstance(value, list)),
+    ("backbone.preprocessing", "six numbers, and whether channels are reversed", _are_pixels),
     ("class_names", "a list of two or more different names", _are_class_names),
     ("sha256", f"the checksums of {BACKBONE}, {TOP} and perhaps {NOVELTY}", _are_checksums),
     ("training", "an object", lambda value: isinstance(value, dict)),
@@ -138,6 +153,8 @@ _REQUIRED: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
 """Place, what must stand there in words, and whether it does."""
 _OPTIONAL: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
     ("backbone.value_range", "two rising numbers", _is_range),
+    ("backbone.file", "the plain name of a file", _is_file_name),
+    ("backbone.output", "a text", _is_text),
     ("backbone.frame", " or ".join(get_args(Frame)), lambda value: value in get_args(Frame)),
     ("backbone.filter", " or ".join(get_args(Filter)), lambda value: value in get_args(Filter)),
     ("backbone.crop", "a number in 0.1 to 1", lambda value: _is_number(value) and 0.1 <= value <= 1),

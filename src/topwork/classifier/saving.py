@@ -6,7 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from topwork.backbones.backbone import load_backbone
+from topwork.backbones.backbone import Backbone, backbone_of_file, load_backbone
 from topwork.backbones.cards import cards
 from topwork.backbones.engines import Device
 from topwork.classifier.classifier import ImageClassifier
@@ -17,8 +17,8 @@ from topwork.classifier.manifest import (
     FORMAT_OF_RANGE,
     FORMAT_VERSION,
     MANIFEST,
+    NETWORK,
     NOVELTY,
-    PARTS,
     TOP,
     read_manifest,
 )
@@ -58,15 +58,14 @@ def write_classifier(classifier: ImageClassifier, folder: Path) -> None:
         SavedFileError: its top is one that only pickle could save.
     """
     top = dense_top(classifier, "saved", SavedFileError)
-    shutil.copyfile(classifier.backbone.weights.tensors, folder / BACKBONE)
+    parts = [*_copy_network(classifier.backbone, folder), TOP, *([NOVELTY] if classifier.novelty is not None else [])]
     write_tensors(folder / TOP, top.tensors())
     if classifier.novelty is not None:
         write_tensors(folder / NOVELTY, classifier.novelty.tensors())
-    files = [name for name in PARTS if (folder / name).exists()]
     backbone = classifier.backbone
     manifest = {
         "format": FORMAT,
-        "format_version": _format_version(backbone.recipe),
+        "format_version": _format_version(backbone),
         "topwork": VERSION,
         "backbone": {
             "name": backbone.name,
@@ -74,18 +73,32 @@ def write_classifier(classifier: ImageClassifier, folder: Path) -> None:
             "pooling": backbone.pooling,
             "precision": backbone.precision,
             "preprocessing": backbone.card.preprocessing.facts(),
+            **({} if backbone.is_keras else {"file": backbone.weights.tensors.name, "output": backbone.output}),
             **backbone.recipe.facts(),
         },
         "class_names": list(classifier.class_names),
-        "sha256": {name: sha256_of_file(folder / name) for name in files},
+        "sha256": {name: sha256_of_file(folder / name) for name in parts},
         "training": classifier.record,
     }
     write_json(folder / MANIFEST, manifest)
 
 
-def _format_version(recipe: Recipe) -> int:
+def _copy_network(backbone: Backbone, folder: Path) -> list[str]:
+    """Copy the weights, or the file with the network and what lies beside it; returns the names in the folder."""
+    weights = backbone.weights
+    if backbone.is_keras:
+        shutil.copyfile(weights.tensors, folder / BACKBONE)
+        return [BACKBONE]
+    (folder / NETWORK).mkdir()
+    for file in (weights.tensors, *weights.beside):
+        shutil.copyfile(file, folder / NETWORK / file.name)
+    return [f"{NETWORK}/{file.name}" for file in (weights.tensors, *weights.beside)]
+
+
+def _format_version(backbone: Backbone) -> int:
     """The oldest format that says all of it: an older Topwork must not answer without what it doesn't know."""
-    if set(recipe.facts()) - {"value_range"}:
+    recipe = backbone.recipe
+    if not backbone.is_keras or set(recipe.facts()) - {"value_range"}:
         return FORMAT_VERSION
     return FORMAT_OF_RANGE if recipe.value_range is not None else FORMAT_OF_PLAIN
 
@@ -122,21 +135,25 @@ def load_classifier(path: str | Path, *, device: Device = "auto") -> ImageClassi
     manifest = read_manifest(folder)
     facts = manifest.backbone
     try:
-        if facts["name"] not in cards():
+        if "file" not in facts and facts["name"] not in cards():
             raise UnknownNameError(f"there is no backbone {facts['name']!r}")
         for name, digest in manifest.checksums.items():
             if sha256_of_file(folder / name) != digest:
                 raise SavedFileError(f"{shown}: {name} is not the file that was saved (wrong checksum). Copy it again.")
-        backbone = load_backbone(
-            facts["name"],
-            weights=folder / BACKBONE,
-            size=facts["size"],
-            pooling=facts["pooling"],
-            precision=facts["precision"],
-            value_range=tuple(facts["value_range"]) if facts.get("value_range") else None,
-        )
         framing = {key: facts[key] for key in ("frame", "crop", "filter") if key in facts}
-        backbone = replace(backbone, recipe=replace(backbone.recipe, **framing))
+        value_range = tuple(facts["value_range"]) if facts.get("value_range") else None
+        recipe = Recipe(facts["size"], value_range, **framing)
+        if "file" in facts:
+            backbone = backbone_of_file(folder / NETWORK / facts["file"], facts, recipe)
+        else:
+            backbone = load_backbone(
+                facts["name"],
+                weights=folder / BACKBONE,
+                size=facts["size"],
+                pooling=facts["pooling"],
+                precision=facts["precision"],
+            )
+            backbone = replace(backbone, recipe=recipe)
         if backbone.card.preprocessing.facts() != facts["preprocessing"]:
             raise SavedFileError(f"{shown} wants its pixels scaled in another way than this Topwork does.")
         top = DenseStack.from_tensors(read_tensors(folder / TOP))

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
 from topwork.cli.options import reporter_for
+from topwork.cli.words import say, say_json, with_flags
 
 EPILOG = """\b
 Examples:
   topwork backbones
   topwork backbones --fetch densenet121     # for use without a network later
+  topwork backbones --inspect model.onnx    # what is in a file, and what would be used of it
 """
 
 
 @click.command(epilog=EPILOG)
 @click.option("--fetch", metavar="NAME", multiple=True, help="Put a network's weights in place for offline use.")
+@click.option(
+    "--inspect", type=click.Path(path_type=Path), metavar="FILE", help="Say what a network in a file takes and gives."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
-def backbones(fetch: tuple[str, ...], as_json: bool) -> None:
+def backbones(fetch: tuple[str, ...], inspect: Path | None, as_json: bool) -> None:
     """List the networks: input size, features, weights, published ImageNet accuracy, what is on this machine."""
     from topwork.backbones.cards import find_card
     from topwork.backbones.weights import fetch_pretrained
@@ -27,7 +33,15 @@ def backbones(fetch: tuple[str, ...], as_json: bool) -> None:
     for card in [find_card(name) for name in fetch]:
         path = fetch_pretrained(card, offline=False, reporter=reporter_for(quiet=False))
         click.echo(f"{card.name}: {path}")
-    if not fetch:
+    if inspect is not None:
+        from topwork.backbones.graph_file import inspection
+
+        facts = inspection(inspect)
+        if as_json:
+            say_json(facts)
+        else:
+            say("\n".join(f"{key:<8}  {with_flags(text)}" for key, text in facts.items()))
+    elif not fetch:
         rows = _rows()
         click.echo(json.dumps(rows, indent=2) if as_json else _as_text(rows))
 

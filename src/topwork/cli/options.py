@@ -104,8 +104,8 @@ def backbone_options(function: Function) -> Function:
             "--backbone",
             default="auto",
             show_default=True,
-            help="The frozen network; `topwork backbones` lists them. auto takes the starter for small images, and "
-            "efficientnet_lite0 for photographs.",
+            help="The frozen network: one that `topwork backbones` lists; a file, .onnx or .xml; or hf:OWNER/NAME. "
+            "auto takes the starter for small images, and efficientnet_lite0 for photographs.",
         ),
         click.option(
             "--weights", metavar="imagenet|random|FILE", help="Its weights.  [default: its own pretrained ones]"
@@ -115,10 +115,19 @@ def backbone_options(function: Function) -> Function:
         ),
         click.option(
             "--pooling",
-            type=click.Choice(["avg", "max", "flatten"]),
-            default="avg",
-            show_default=True,
-            help="What becomes of its last feature map.",
+            type=click.Choice(["avg", "max", "flatten", "token", "patches"]),
+            help="What becomes of its last feature map; or of an output with tokens: the class token, or the mean of "
+            "the patches.  [default: avg]",
+        ),
+        click.option(
+            "--output", metavar="NAME", help="Of a network from a file: the output, or tensor inside, that is features."
+        ),
+        click.option("--mean", type=_Numbers(), metavar="R,G,B", help="Of a network from a file: it wants"),
+        click.option(
+            "--std",
+            type=_Numbers(),
+            metavar="R,G,B",
+            help="(pixel / 255 - mean) / std.  [default: what the JSON beside the file says]",
         ),
         click.option(
             "--precision",
@@ -130,9 +139,8 @@ def backbone_options(function: Function) -> Function:
         click.option(
             "--frame",
             type=click.Choice(["crop", "pad", "squash"]),
-            default="crop",
-            show_default=True,
-            help="What it sees of a picture that is no square: the centre; all, with grey beside; or all, squashed.",
+            help="What it sees of a picture that is no square: the centre; all, with grey beside; or all, squashed.  "
+            "[default: crop, or what is said beside a file]",
         ),
         click.option(
             "--range",
@@ -161,6 +169,19 @@ class _Range(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"Expected two rising numbers, such as 0,4095; got {value!r}.", param, ctx)
 
 
+class _Numbers(click.ParamType):  # type: ignore[type-arg]
+    name = "R,G,B"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        try:
+            numbers = tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            numbers = ()
+        if len(numbers) not in (1, 3):
+            self.fail(f"Expected one number or three, such as 0.485,0.456,0.406; got {value!r}.", param, ctx)
+        return numbers
+
+
 def load_dataset_and_backbone(
     source: str, options: dict[str, Any], reporter: Reporter, *, device: Device, seed: int = 0
 ) -> tuple[ImageDataset, Backbone]:
@@ -179,6 +200,9 @@ def load_dataset_and_backbone(
         size=options["size"],
         pooling=options["pooling"],
         precision="f32" if options["precision"] == "auto" else options["precision"],
+        output=options["output"],
+        mean=options["mean"],
+        std=options["std"],
         frame=options["frame"],
         value_range=options["value_range"],
         seed=seed,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from topwork.backbones.backbone import Backbone
 from topwork.backbones.cards import find_card
 from topwork.backbones.engines import Device, Engine
+from topwork.backbones.graph_file import is_network_file
 from topwork.data.dataset import ImageDataset
 from topwork.data.splits import TEST, deal_folds, growing_sample
 from topwork.errors import DataError, OptionError
@@ -34,7 +35,10 @@ ENOUGH_TO_TIME = 100
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network to compare, as typed: `NAME`, `NAME@SIZE`, `NAME=WEIGHTS` or `NAME@SIZE=WEIGHTS`."""
+    """A network to compare, as typed: `NAME`, `NAME@SIZE`, `NAME=WEIGHTS` or `NAME@SIZE=WEIGHTS`.
+
+    Or `FILE` or `FILE@SIZE`, of which the file and the JSON beside it must say what is needed.
+    """
 
     name: str
     size: int | None = None
@@ -50,15 +54,20 @@ class Candidate:
         """
         start, _, weights = text.partition("=")
         name, at, size = start.partition("@")
-        card = find_card(name)
         if at and not size.isdecimal():
-            raise OptionError(f"Expected a size in pixels after '@', such as {card.name}@160; got {text!r}.")
-        card.checked_size(int(size) if at else None)
-        return cls(card.name, int(size) if at else None, weights or None)
+            raise OptionError(f"Expected a size in pixels after '@', such as {name}@160; got {text!r}.")
+        chosen = int(size) if at else None
+        if is_network_file(name):
+            return cls(name, chosen)
+        card = find_card(name)
+        card.checked_size(chosen)
+        return cls(card.name, chosen, weights or None)
 
     @property
     def title(self) -> str:
         """What tables call it: 'densenet121@224'; with weights that aren't its own, 'densenet121@224=random'."""
+        if is_network_file(self.name):
+            return f"{self.name}@{self.size}" if self.size else self.name
         size = find_card(self.name).checked_size(self.size)
         return f"{self.name}@{size}" + (f"={Path(self.weights).name}" if self.weights else "")
 
@@ -146,7 +155,7 @@ class Racer:
         )
         return ComparedBackbone(
             title=self.title,
-            name=self.backbone.name,
+            name=self.backbone.typed,
             size=self.backbone.size,
             weights=self.backbone.weights.origin,
             n_features=self.n_features,

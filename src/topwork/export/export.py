@@ -83,6 +83,11 @@ def export_classifier(
         StorageError: the folder can't be written.
     """
     form, folder = find_format(to, int8=int8 is not None), Path(folder)
+    if form.name in ("keras", "litert") and not classifier.backbone.is_keras:
+        raise ExportError(
+            f"{classifier.backbone.name} comes from a file, and Keras can't build it, so there is no {form.name} file "
+            "of it. Export to onnx or openvino."
+        )
     if holds_something_else(folder, FACTS):
         raise ExportError(f"{printable(str(folder))!r} holds something that isn't an export. Choose another folder.")
     if classifier.backbone.precision != "f32":

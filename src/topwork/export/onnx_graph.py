@@ -102,7 +102,7 @@ class Writer:
 
         integers = np.issubdtype(value.dtype, np.integer) and value.dtype != np.uint8
         value = value.astype(np.int64) if integers else value
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.initializers.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
     def add(self, kind: str, inputs: list[str], output: str, **given: Any) -> str:

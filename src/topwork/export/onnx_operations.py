@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
 SAME = {
     **{name: name for name in ("Abs", "Add", "Concat", "Floor", "Gather", "Less", "Range", "Relu", "Reshape")},
-    **{name: name for name in ("Sigmoid", "Softmax", "Sqrt", "Squeeze", "Transpose", "Unsqueeze")},
+    **{name: name for name in ("Sigmoid", "Softmax", "Sqrt", "Squeeze", "Tanh", "Tile", "Transpose", "Unsqueeze")},
+    **{name: name for name in ("Erf", "IsNaN")},
     "Broadcast": "Expand",
     "Divide": "Div",
     "HSigmoid": "HardSigmoid",
     "HSwish": "HardSwish",
     "Maximum": "Max",
+    "Minimum": "Min",
     "Multiply": "Mul",
     "Negative": "Neg",
     "Power": "Pow",
@@ -107,17 +109,44 @@ def _swish(writer: Writer, node: ov.Node, output: str) -> str:
 
 
 def _gelu(writer: Writer, node: ov.Node, output: str) -> str:
-    """`x / 2 * (1 + erf(x / sqrt(2)))`: ONNX has its own from opset 20 on, which fewer runtimes know."""
-    if str(node.get_attributes()["approximation_mode"]).upper() != "ERF":
-        raise ExportError("An approximate Gelu has no translation to ONNX. Export to openvino instead.")
+    """`x / 2 * (1 + erf(x / sqrt(2)))`: ONNX has its own from opset 20 on, which fewer runtimes know.
+
+    Approximately, `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))`.
+    """
     x = writer.input(node, 0)
     constants = {"root": 2**0.5, "one": 1.0, "half": 0.5}
     root, one, half = (
         writer.initializer(f"{output}/{name}", np.array(value, np.float32)) for name, value in constants.items()
     )
-    erf = writer.add("Erf", [writer.add("Div", [x, root], f"{output}/div")], f"{output}/erf")
-    grown = writer.add("Mul", [x, writer.add("Add", [erf, one], f"{output}/add")], f"{output}/mul")
+    if str(node.get_attributes()["approximation_mode"]).upper() == "ERF":
+        bent = writer.add("Erf", [writer.add("Div", [x, root], f"{output}/div")], f"{output}/erf")
+    else:
+        shrink = writer.initializer(f"{output}/shrink", np.array((2 / np.pi) ** 0.5, np.float32))
+        cubed = writer.initializer(f"{output}/cubed", np.array(0.044715, np.float32))
+        square = writer.add("Mul", [x, x], f"{output}/square")
+        factor = writer.add("Add", [writer.add("Mul", [square, cubed], f"{output}/part"), one], f"{output}/factor")
+        inner = writer.add("Mul", [writer.add("Mul", [x, factor], f"{output}/sum"), shrink], f"{output}/inner")
+        bent = writer.add("Tanh", [inner], f"{output}/tanh")
+    grown = writer.add("Mul", [x, writer.add("Add", [bent, one], f"{output}/add")], f"{output}/mul")
     return writer.add("Mul", [grown, half], output)
+
+
+def _mvn(writer: Writer, node: ov.Node, output: str) -> str:
+    """`(x - mean) / sqrt(variance + eps)` over some axes, as layer normalisation is made of."""
+    given, x = node.get_attributes(), writer.input(node, 0)
+    axes = writer.input(node, 1)
+    mean = writer.add("ReduceMean", [x, axes], f"{output}/mean", keepdims=1)
+    if not given["normalize_variance"]:
+        return writer.add("Sub", [x, mean], output)
+    eps = writer.initializer(f"{output}/eps", np.array(given["eps"], np.float32))
+    centred = writer.add("Sub", [x, mean], f"{output}/centred")
+    square = writer.add("Mul", [centred, centred], f"{output}/square")
+    variance = writer.add("ReduceMean", [square, axes], f"{output}/variance", keepdims=1)
+    if given["eps_mode"] == "INSIDE_SQRT":
+        deviation = writer.add("Sqrt", [writer.add("Add", [variance, eps], f"{output}/sum")], f"{output}/deviation")
+    else:
+        deviation = writer.add("Add", [writer.add("Sqrt", [variance], f"{output}/root"), eps], f"{output}/deviation")
+    return writer.add("Div", [centred, deviation], output)
 
 
 def _reduce(writer: Writer, node: ov.Node, output: str) -> str:
@@ -188,6 +217,7 @@ TRANSLATIONS: dict[str, Callable[[Writer, Any, str], str]] = {
     "Clamp": _clamp,
     "Convert": _convert,
     "Gelu": _gelu,
+    "MVN": _mvn,
     "MatMul": _matmul,
     "Pad": _pad,
     "ShapeOf": _shape_of,
