@@ -30,7 +30,7 @@ def patches(folder: Path) -> Path:
 def classifiers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tw.ImageClassifier]:
     dataset = tw.ImageDataset.from_directory(patches(tmp_path_factory.mktemp("patches")))
     tops = {"linear": tw.LinearTop(), "mlp": tw.MLPTop([16], epochs=30)}
-    return {name: tw.fit_classifier(dataset, top=top, seed=0, verbose=False) for name, top in tops.items()}
+    return {name: tw.fit_classifier(dataset, "starter", top=top, seed=0, verbose=False) for name, top in tops.items()}
 
 
 def corner() -> np.ndarray:

@@ -370,7 +370,7 @@ def test_damaged_facts_of_the_store_are_made_again(topwork: Topwork, photos: Pat
         (("train", "digits", "--test", "2"), "test fraction in 0..0.9"),
         (("train", "digits", "--label-column", "x"), "--label-column x is for a CSV or Parquet table"),
         (("train", "digits", "--device", "gpu"), "JAX sees no accelerator"),
-        (("train", "digits", "--weights", "imagenet"), "no ImageNet weights of starter"),
+        (("train", "digits", "--backbone", "starter", "--weights", "imagenet"), "no ImageNet weights of starter"),
         (("cache", "--older-than", "3"), "go with --prune"),
         (("frobnicate",), "No such command"),
     ],

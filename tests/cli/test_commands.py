@@ -137,7 +137,7 @@ def test_quiet_says_nothing_but_the_result(topwork: Topwork, tmp_path: Path) -> 
 
 
 def test_random_weights_are_said_loudly(topwork: Topwork, photos: Path) -> None:
-    answer = topwork("train", photos, "--weights", "random", "--quiet")
+    answer = topwork("train", photos, "--backbone", "starter", "--weights", "random", "--quiet")
     assert "Warning: the weights of starter are random, not pretrained" in answer.err
 
 

@@ -70,7 +70,10 @@ def test_a_damaged_manifest_is_an_error(topwork: Topwork, classifier: Path, fact
 
 def test_no_classifier_a_newer_one_and_a_backbone_that_is_not_known(topwork: Topwork, classifier: Path) -> None:
     assert "There is no 'nothing'" in topwork("info", "nothing").err  # type: ignore[attr-defined]
-    change(classifier, backbone={"name": "x", "size": 1, "pooling": "avg", "precision": "f32", "preprocessing": []})
+    change(
+        classifier,
+        backbone={"name": "x", "size": 1, "pooling": "avg", "precision": "f32", "preprocessing": [*[0] * 6, False]},
+    )
     assert "licence unknown" in topwork("info", classifier).out  # type: ignore[attr-defined]
     change(classifier, format_version=99)
     assert "newer Topwork" in topwork("info", classifier).err  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ import topwork as tw
 from helpers import COLOURS, make_photo, run_async
 from topwork.backbones.engines import open_engine
 from topwork.classifier.predictions import Predictions
+from topwork.recipe import Recipe
 from topwork.serve import batching
 from topwork.serve.batching import Batcher
 from topwork.serve.body import SentImage
@@ -48,7 +49,7 @@ class StoppedClassifier:
 
     def __init__(self) -> None:
         self.engine = StoppedEngine()
-        self.backbone = type("Backbone", (), {"size": 16, "value_range": None})()
+        self.backbone = type("Backbone", (), {"size": 16, "recipe": Recipe(16)})()
 
     def predict_features(self, features: FloatArray, names: tuple[str, ...], indices: IntArray) -> Predictions:
         return Predictions(names, indices, np.full((len(features), 2), 0.5), (), self.class_names)

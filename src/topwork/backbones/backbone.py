@@ -263,4 +263,5 @@ def backbone_of_file(path: Path, facts: dict[str, Any], recipe: Recipe) -> Backb
     card = cards().get(facts["name"])
     if card is None or card.weights_hash != file.weights.digest or card.preprocessing.facts() != pixels.facts():
         card = graph_file.card_of(file, facts["name"], pixels, chosen, side)
+        card = replace(card, licence=facts.get("licence") or card.licence)
     return Backbone(card, file.weights, recipe, how, facts["precision"], facts["output"])

@@ -6,7 +6,7 @@ time happens in a child with limits. Run as a module, this file is the child.
 
 from __future__ import annotations
 
-import resource
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,9 +66,7 @@ def run_graph_job(job: GraphJob) -> None:
 
 def _child(job: GraphJob) -> None:
     memory = _MOST_MEMORY + _MEMORY_OF_FILE * sum(file.stat().st_size for file in _files(Path(job.path)))
-    for kind, limit in ((resource.RLIMIT_CPU, _MOST_SECONDS), (resource.RLIMIT_AS, memory)):
-        hard = resource.getrlimit(kind)[1]
-        resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+    _limit(memory)
     shown = repr(printable(Path(job.path).name))
     own = 0
     try:
@@ -82,6 +80,17 @@ def _child(job: GraphJob) -> None:
     except RuntimeError as error:  # all that OpenVINO raises
         at = f" at {job.size} pixels; its own size is {own}" if own and job.size not in (0, own) else ""
         raise WeightsError(f"{shown} can't be used{at}: {_last_line(error)}") from error
+
+
+def _limit(memory: int) -> None:
+    """Set this process's limits, where the system has such."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    for kind, limit in ((resource.RLIMIT_CPU, _MOST_SECONDS), (resource.RLIMIT_AS, memory)):
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 def _files(path: Path) -> list[Path]:
@@ -226,7 +235,8 @@ def _pooled(job: GraphJob, port: ov.Output, channels_last: bool, patch: int, sho
         behind = _map_behind(port) if job.pooling == "flatten" else None
         if behind is None:
             return x
-        port, shape, channels_last, x = behind, behind.get_partial_shape(), False, ops.convert(behind, "f32")
+        port, channels_last = behind
+        shape, x = port.get_partial_shape(), ops.convert(port, "f32")
     if len(shape) == 3:
         if shape[1].is_dynamic:
             raise WeightsError(f"{given}, whose number of tokens is open.")
@@ -246,8 +256,8 @@ def _pooled(job: GraphJob, port: ov.Output, channels_last: bool, patch: int, sho
     return ops.reduce_max(x, np.array([2])) if job.pooling == "max" else ops.reduce_mean(x, np.array([2]))
 
 
-def _map_behind(port: ov.Output) -> ov.Output | None:
-    """The map of which `(B, D)` features are the mean, `(B, D, h, w)`; None where they are something else."""
+def _map_behind(port: ov.Output) -> tuple[ov.Output, bool] | None:
+    """The map of which `(B, D)` features are the mean, and whether its channels are last; None where there is none."""
     node = port.get_node()
     while node.get_type_name() in _PLACES:
         node = node.input_value(0).get_node()
@@ -255,7 +265,8 @@ def _map_behind(port: ov.Output) -> ov.Output | None:
         return None
     map_ = node.input_value(0)
     axes = sorted(int(axis) % 4 for axis in np.atleast_1d(node.input_value(1).get_node().data))
-    return map_ if len(map_.get_partial_shape()) == 4 and axes == [2, 3] else None
+    is_map = len(map_.get_partial_shape()) == 4 and axes in ([2, 3], [1, 2])
+    return (map_, axes == [1, 2]) if is_map else None
 
 
 def _write_graph(made: ov.Model, job: GraphJob, shown: str) -> None:

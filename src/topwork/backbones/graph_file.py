@@ -164,8 +164,8 @@ def choose_output(file: NetworkFile, output: str | None, pooling: Pooling | None
         if found is None:
             raise OptionError(
                 f"{shown!r} doesn't say which of its outputs are features of the image: {file.described()}. Name one "
-                f"by `output={every[0]['name']}`, or a tensor inside. Of one with tokens, (B, T, D), `pooling=token` "
-                "takes the class token, and `pooling=patches` the mean of the patches."
+                f"by `output={_likely(file)}`, or another tensor inside. Of one with tokens, (B, T, D), "
+                "`pooling=token` takes the class token, and `pooling=patches` the mean of the patches."
             )
     else:
         known = [*every, *file.facts["inside"]]
@@ -179,6 +179,15 @@ def choose_output(file: NetworkFile, output: str | None, pooling: Pooling | None
     if len(shape) in (2, 4) and pooling in ("token", "patches"):
         raise OptionError(f"{found['name']!r} of {shown!r} is {shape_text(shape)}, and has no tokens.")
     return found, pooling or "avg"
+
+
+def _likely(file: NetworkFile) -> str:
+    """The name of an output that may be features; of a network that gives answers alone, of a tensor inside."""
+    outputs, inside = file.facts["outputs"], file.facts["inside"]
+    features = [out["name"] for out in outputs if not (out["is_softmax"] or _LOGITS.search(out["name"]))]
+    widest = max((each["shape"][-1] for each in outputs if each["shape"]), default=0)
+    before = [each["name"] for each in inside if len(each["shape"] or []) == 2 and each["shape"][1] > widest]
+    return str([*features, *reversed(before), outputs[0]["name"]][0])
 
 
 def _only_output(every: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -92,7 +92,7 @@ def classifier_information(path: str | Path) -> ClassifierInformation:
         class_names=manifest.class_names,
         backbone={fact: backbone[fact] for fact in ("name", "size", "pooling", "precision")},
         weights=record.get("weights"),
-        licence=card.licence if card is not None else None,
+        licence=card.licence if card is not None else backbone.get("licence"),
         top=record.get("top", {}),
         data=record.get("data"),
         n_train=record.get("n_train"),

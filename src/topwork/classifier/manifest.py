@@ -155,6 +155,7 @@ _OPTIONAL: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
     ("backbone.value_range", "two rising numbers", _is_range),
     ("backbone.file", "the plain name of a file", _is_file_name),
     ("backbone.output", "a text", _is_text),
+    ("backbone.licence", "a text", _is_text),
     ("backbone.frame", " or ".join(get_args(Frame)), lambda value: value in get_args(Frame)),
     ("backbone.filter", " or ".join(get_args(Filter)), lambda value: value in get_args(Filter)),
     ("backbone.crop", "a number in 0.1 to 1", lambda value: _is_number(value) and 0.1 <= value <= 1),

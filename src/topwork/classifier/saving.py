@@ -73,7 +73,7 @@ def write_classifier(classifier: ImageClassifier, folder: Path) -> None:
             "pooling": backbone.pooling,
             "precision": backbone.precision,
             "preprocessing": backbone.card.preprocessing.facts(),
-            **({} if backbone.is_keras else {"file": backbone.weights.tensors.name, "output": backbone.output}),
+            **({} if backbone.is_keras else _facts_of_file(backbone)),
             **backbone.recipe.facts(),
         },
         "class_names": list(classifier.class_names),
@@ -81,6 +81,15 @@ def write_classifier(classifier: ImageClassifier, folder: Path) -> None:
         "training": classifier.record,
     }
     write_json(folder / MANIFEST, manifest)
+
+
+def _facts_of_file(backbone: Backbone) -> dict[str, str]:
+    """What is known of a network from a file, and of one in the table by its name."""
+    return {
+        "file": backbone.weights.tensors.name,
+        "output": backbone.output,
+        "licence": backbone.card.licence,
+    }
 
 
 def _copy_network(backbone: Backbone, folder: Path) -> list[str]:

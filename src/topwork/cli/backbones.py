@@ -73,12 +73,12 @@ def _rows() -> list[dict[str, Any]]:
 
 def _as_text(rows: list[dict[str, Any]]) -> str:
     width = max(len(row["name"]) for row in rows)
-    lines = [f"{'name':<{width}}  input  least  features  weights MB  top-1 %  top-5 %  weights"]
+    lines = [f"{'name':<{width}}  input  least  features  weights MB  top-1 %  top-5 %  weights   licence"]
     for row in rows:
         top1, top5 = (f"{row[k]:.1f}" if row[k] is not None else "–" for k in ("top1", "top5"))
         lines.append(
             f"{row['name']:<{width}}  {row['input_size']:>5}  {row['smallest_size']:>5}  {row['n_features']:>8,}  "
-            f"{row['megabytes']:>10,.1f}  {top1:>7}  {top5:>7}  {'here' if row['here'] else 'to fetch'}"
+            f"{row['megabytes']:>10,.1f}  {top1:>7}  {top5:>7}  {'here' if row['here'] else 'to fetch':<8}  {row['licence']}"
         )
     lines += [
         "",
