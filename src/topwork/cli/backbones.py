@@ -76,9 +76,10 @@ def _as_text(rows: list[dict[str, Any]]) -> str:
     lines = [f"{'name':<{width}}  input  least  features  weights MB  top-1 %  top-5 %  weights   licence"]
     for row in rows:
         top1, top5 = (f"{row[k]:.1f}" if row[k] is not None else "–" for k in ("top1", "top5"))
+        where = "here" if row["here"] else "to fetch"
         lines.append(
             f"{row['name']:<{width}}  {row['input_size']:>5}  {row['smallest_size']:>5}  {row['n_features']:>8,}  "
-            f"{row['megabytes']:>10,.1f}  {top1:>7}  {top5:>7}  {'here' if row['here'] else 'to fetch':<8}  {row['licence']}"
+            f"{row['megabytes']:>10,.1f}  {top1:>7}  {top5:>7}  {where:<8}  {row['licence']}"
         )
     lines += [
         "",
