@@ -76,6 +76,12 @@ class Rows:
     def __getitem__(self, which: slice | IntArray) -> FloatArray:
         return self.values[self.rows[which]]
 
+    def first_columns(self, n: int) -> Rows:
+        """The same rows of the first `n` columns."""
+        if isinstance(self.values, Stacked):
+            return Rows(Stacked([part[:, :n] for part in self.values.parts]), self.rows)
+        return Rows(self.values[:, :n], self.rows)
+
 
 def select(X: FloatArray | Rows, which: IntArray) -> Rows:
     """Some rows of X, not copied yet."""

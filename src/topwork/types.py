@@ -15,8 +15,9 @@ DigestArray: TypeAlias = NDArray[np.bytes_]
 """`(N,)`, dtype `S16`: one 128-bit content digest an image."""
 
 Split: TypeAlias = Literal["train", "validation", "test"]
-Pooling: TypeAlias = Literal["avg", "max", "flatten", "token", "patches"]
-"""How a backbone's output becomes D numbers; of transformers the class token, or the mean of the patches."""
+Pooling: TypeAlias = Literal["avg", "max", "flatten", "stages", "token", "patches"]
+"""How a backbone's output becomes D numbers: over its last map, or that of every stage; of transformers the class
+token, or the mean of the patches."""
 Precision: TypeAlias = Literal["f32", "bf16"]
 ValAs: TypeAlias = Literal["test", "validation"]
 """What the images are for that the data calls validation, where it brings training images and no test images."""

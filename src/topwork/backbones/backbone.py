@@ -169,7 +169,8 @@ def load_backbone(
         size: the side of the square it sees, in pixels; None means the size it was trained on. Smaller is faster;
             a frozen network sees best near its own size.
         pooling: 'avg' (D numbers an image), 'max' (D), or 'flatten' (D times the last map's height and width:
-            50,000 and more at 224 pixels); None means 'avg'. Of an output with tokens, `(B, T, D)`, 'token' for the
+            50,000 and more at 224 pixels), or 'stages' (the means of the last map and of that at the end of every
+            earlier stage, one after another); None means 'avg'. Of an output with tokens, `(B, T, D)`, 'token' for the
             class token, or 'patches' for the mean of the patches.
         precision: 'f32', or 'bf16' where the processor has it: faster, and with some networks less exact.
         output: of a network from a file, the name of the output that is features of the image, `(B, D)`, `(B, T, D)` or
@@ -194,6 +195,9 @@ def load_backbone(
     for what, value, allowed in (("pooling", pooling or "avg", Pooling), ("precision", precision, Precision)):
         if value not in get_args(allowed):
             raise OptionError(f"Expected {what} to be one of {', '.join(get_args(allowed))}; got {value!r}.")
+    is_from_file = graph_file.is_network_file(name) or name.startswith(PREFIX)
+    if pooling == "stages" and is_from_file:
+        raise OptionError("The stages of a network from a file are not known: pooling can't be 'stages'.")
     if graph_file.is_network_file(name) and not name.startswith(PREFIX):
         if weights is not None:
             raise OptionError(f"{name!r} holds its own weights: leave `weights=...` out.")
@@ -209,6 +213,8 @@ def load_backbone(
         raise OptionError(f"output, mean and std are of networks from files; what {card.name} wants is known.")
     checked_size = card.checked_size(size)
     if card.provider == "graph":
+        if pooling == "stages":
+            raise OptionError(f"{card.name} has no stages with maps: pooling can't be 'stages'.")
         if weights not in (None, PRETRAINED):
             raise OptionError(f"{card.name} has its own weights: leave `weights=...` out.")
         path = fetch_pretrained(card, offline=offline, reporter=reporter or Reporter())

@@ -30,6 +30,9 @@ _OWN: dict[str, Callable[..., Any]] = {
 }
 """Networks that `keras.applications` doesn't have."""
 
+_NO_STAGE = ("InputLayer", "ZeroPadding2D", "Cropping2D", "Permute", "Rescaling", "Normalization")
+"""What has maps of a size that is no stage's."""
+
 NETWORK_VERSION = 2
 """Counts up when what is built here gives other features; part of every feature's key."""
 
@@ -68,7 +71,7 @@ def build_base(spec: NetworkSpec, weights: str | None = None) -> Any:
         include_top=False,
         weights=weights,
         input_shape=shape,
-        pooling=None if spec.pooling == "flatten" else spec.pooling,
+        pooling=None if spec.pooling in ("flatten", "stages") else spec.pooling,
     )
     base = _channels_first(base) if moves else base
     base.trainable = False
@@ -107,11 +110,42 @@ def build_network(spec: NetworkSpec, base: Any) -> Any:
     if preprocessing.name != "none":
         # not a Rescaling layer: that takes the channels' place from the image data format, and pixels are always last
         x = x * np.array(preprocessing.scale, np.float32) + np.array(preprocessing.offset, np.float32)
+    base = _pooled_stages(base) if spec.pooling == "stages" else base
     x = base(layers.Permute((3, 1, 2))(x) if spec.channels_first else x)
     if spec.pooling == "flatten":
         x = layers.Permute((2, 3, 1))(x) if spec.channels_first else x
         x = layers.Flatten(data_format="channels_last")(x)
     return keras.Model(pixels, layers.Activation("linear", dtype="float32")(x))
+
+
+def _pooled_stages(base: Any) -> Any:
+    """A model of the same layers: `(B, size, size, 3)` -> the means of the map at the end of every stage, last first.
+
+    A stage is what has maps of about the same size; its end is its last sum or concatenation and what follows it at
+    once, else its last map. The network's own output is the end of the last one.
+    """
+    import keras
+
+    axis = 1 if keras.config.image_data_format() == "channels_first" else 3
+    side = base.input_shape[2]
+    ends: dict[int, Any] = {}
+    sums: dict[int, Any] = {}
+    for operation in base.operations:
+        map_ = operation.output
+        if isinstance(map_, list) or len(map_.shape) != 4 or type(operation).__name__ in _NO_STAGE or map_.shape[2] < 1:
+            continue
+        stage = round(np.log2(side / map_.shape[2]))
+        if stage < 1 or map_ is base.output:
+            continue
+        ends[stage] = map_
+        follows = type(operation).__name__ in ("Activation", "ReLU") and operation.input is sums.get(stage)
+        if type(operation).__name__ in ("Add", "Concatenate") or follows:
+            sums[stage] = map_
+    last = round(np.log2(side / base.output.shape[2]))
+    maps = [sums.get(stage, ends[stage]) for stage in sorted(ends, reverse=True) if stage < last]
+    axes = (2, 3) if axis == 1 else (1, 2)
+    pooled = [keras.ops.mean(map_, axis=axes) for map_ in (base.output, *maps)]
+    return keras.Model(base.input, keras.ops.concatenate(pooled, axis=-1))
 
 
 def tensors_of(base: Any) -> dict[str, np.ndarray]:

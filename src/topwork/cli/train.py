@@ -20,6 +20,7 @@ from topwork.cli.words import cut_remark, say, say_json
 from topwork.words import counted
 
 if TYPE_CHECKING:
+    from topwork.backbones.backbone import Backbone
     from topwork.classifier.training import Training
     from topwork.runs.run import Run
 
@@ -63,6 +64,14 @@ class _TestAs(click.ParamType):  # type: ignore[type-arg]
     show_default=True,
     metavar="linear|SIZE[,SIZE…]",
     help="linear: logistic regression, its L2 chosen by cross-validation. Sizes: Dense layers with dropout.",
+)
+@click.option(
+    "--features",
+    type=click.Choice(["last", "all-stages", "auto"]),
+    default="last",
+    show_default=True,
+    help="The backbone's last map alone, or the maps of all its stages, pooled: helps where images are far from "
+    "photographs of things. auto takes all where held-out images are surely likelier by them.",
 )
 @click.option("--dropout", type=float, help="Dense layers: part of the units left out.  [default: 0.5]")
 @click.option("--learning-rate", type=float, help="Dense layers: Adam's.  [default: 0.001]")
@@ -115,6 +124,12 @@ def train(source: str, **options: Any) -> None:
     Parquet table, a folder or quoted pattern of tables, or one of digits, mnist, fashion_mnist, cifar10, cifar100.
     """
     top = _top(options)
+    if options["features"] != "last":
+        if options["pooling"]:
+            raise click.UsageError("--features says how maps are pooled: leave --pooling out.")
+        if options["features"] == "auto" and top:
+            raise click.UsageError("--features auto is for --top linear; choose last or all-stages for Dense layers.")
+        options["pooling"] = "stages"
     reporter = reporter_for(options["quiet"])
     from topwork.files import printable
     from topwork.runs.run import train as train_run
@@ -126,7 +141,7 @@ def train(source: str, **options: Any) -> None:
     finished = train_run(
         dataset.split(test=options["test_as"], validation=options["validation_fraction"]),
         backbone,
-        top=_build_top(top, options),
+        top=_build_top(top, options, backbone),
         flip=options["flip"],
         seed=options["seed"],
         out=options["out"],
@@ -161,13 +176,15 @@ def _top(options: dict[str, Any]) -> list[int]:
     return sizes
 
 
-def _build_top(sizes: list[int], options: dict[str, Any]) -> Any:
+def _build_top(sizes: list[int], options: dict[str, Any], backbone: Backbone) -> Any:
     from topwork.tops.linear import LinearTop
     from topwork.tops.mlp import MLPTop
 
     class_weight = "balanced" if options["balanced"] else None
     if not sizes:
-        return LinearTop(class_weight=class_weight)
+        return LinearTop(
+            class_weight=class_weight, last=backbone.card.n_features if options["features"] == "auto" else None
+        )
     given = {name: options[name] for name in _LAYER_OPTIONS if options[name] is not None}
     return MLPTop(class_layers=sizes, class_weight=class_weight, **given)
 
@@ -214,12 +231,24 @@ def _choice_lines(training: Training) -> list[str]:
         return [f"{best} on {n:,} validation images; {n_train:,} trained on{flipped}"]
     if training.held_out.n_folds == 1:
         trained = f"trained on these and {n_train:,} others{flipped}"
-        return [f"L2 {row['l2']:.2g} chosen on {n:,} validation images; {trained}"]
+        return [*_stages_line(training), f"L2 {row['l2']:.2g} chosen on {n:,} validation images; {trained}"]
     flipped = f" ({training.n_flipped:,} of them seen flipped too)" if training.n_flipped else ""
     return [
+        *_stages_line(training),
         f"L2 {row['l2']:.2g} chosen by {training.held_out.n_folds}-fold cross-validation on "
-        f"{len(training.held_out.rows):,} images, then trained on all of them{flipped}"
+        f"{len(training.held_out.rows):,} images, then trained on all of them{flipped}",
     ]
+
+
+def _stages_line(training: Training) -> list[str]:
+    """Which features were taken, where that was to be chosen."""
+    if not hasattr(training.top, "takes_all_"):
+        return []
+    if training.top.takes_all_:
+        return [
+            "Features of all stages: with them held-out images are surely likelier than with the last stage's alone"
+        ]
+    return ["Features of the last stage: with those of all, held-out images are not surely likelier"]
 
 
 def _check_lines(run: Run) -> list[str]:
