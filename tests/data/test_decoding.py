@@ -246,7 +246,7 @@ def test_heic_is_read_upright() -> None:
     ("content", "said"),
     [
         (b"%PDF-1.7 ...", "it is a PDF"),
-        (bytes(128) + b"DICM" + bytes(40), "it is a DICOM picture"),
+        (bytes(128) + b"DICM" + bytes(40), "a DICOM picture that can't be read"),
         (b"8BPS\0\1", "it is a Photoshop file"),
         (b"\xff\x0a\x00", "it is a JPEG XL"),
         (b"\0\0\0\x20ftypisom" + bytes(40), "it is a film"),

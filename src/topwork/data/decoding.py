@@ -37,6 +37,7 @@ from PIL import (  # importing a format is what makes Pillow know it
     WebPImagePlugin,  # noqa: F401
 )
 
+from topwork.data.dicom import is_dicom, open_dicom
 from topwork.errors import BadImageError, ShapeError
 from topwork.files import open_regular, read_regular
 from topwork.recipe import PAD_COLOUR, Recipe
@@ -70,10 +71,10 @@ MAX_BYTES = 1 << 30
 SUFFIXES = frozenset(
     {
         *(".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
-        *(".heic", ".heif", ".hif", ".avif", ".jp2", ".j2k", ".jpx"),
+        *(".heic", ".heif", ".hif", ".avif", ".jp2", ".j2k", ".jpx", ".dcm", ".dicom"),
     }
 )
-UNREAD_SUFFIXES = frozenset({".dcm", ".dicom", ".exr", ".jxl", ".psd"})
+UNREAD_SUFFIXES = frozenset({".exr", ".jxl", ".psd"})
 """Of pictures that aren't read. Below a folder they count as images that can't be read, lest they be missed."""
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000")  # and HEIC, which pi-heif reads
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"heif")
@@ -314,9 +315,10 @@ def _head(payload: Path | bytes | Image.Image) -> Image.Image | None:
         return payload
     try:
         with open_regular(payload) if isinstance(payload, Path) else io.BytesIO(payload) as file:
-            if _is_heic(file.read(64)):
+            head = file.read(132)
+            if _is_heic(head) or is_dicom(head):
                 file.seek(0)
-                return _open_heic(file.read(MAX_BYTES), MAX_PIXELS)
+                return (_open_heic if _is_heic(head) else open_dicom)(file.read(MAX_BYTES), MAX_PIXELS)
             file.seek(0)
             with Image.open(file, formats=_FORMATS) as image:
                 return image
@@ -333,6 +335,8 @@ def _open(payload: Payload, at_least: int | None, max_pixels: int) -> Image.Imag
         payload = read_regular(payload, at_most=MAX_BYTES)
     if not payload:
         raise ValueError("the file is empty")
+    if is_dicom(payload):
+        return open_dicom(payload, max_pixels)
     image = _open_heic(payload, max_pixels) if _is_heic(payload) else Image.open(io.BytesIO(payload), formats=_FORMATS)
     if image.width * image.height > max_pixels:
         raise Image.DecompressionBombError
@@ -402,15 +406,13 @@ def _why_unidentified(payload: Payload) -> str:
     head = b""
     if isinstance(payload, Path):
         with open_regular(payload) as file:
-            head = file.read(132)
+            head = file.read(64)
     elif isinstance(payload, bytes):
-        head = payload[:132]
+        head = payload[:64]
     small = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     for beginning, kind in _OTHER_KINDS:
         if head.startswith(beginning) or small.startswith(beginning):
             return f"it is {kind}"
-    if head[128:132] == b"DICM":
-        return "it is a DICOM picture. Save it as a 16-bit PNG or TIFF"
     if head[4:8] == b"ftyp":
         return (
             f"it is a film, or a picture of the kind {head[8:12].decode('ascii', 'replace')!r}. Save it as PNG or JPEG"
