@@ -164,3 +164,20 @@ def test_every_module_is_imported_without_what_only_unix_has() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) > 100
+
+
+def test_only_the_command_line_names_flags() -> None:
+    """Messages of the library name parameters, which `cli/words.py` turns into flags; a service has flags alone."""
+    of_others = ("pip install --upgrade", "tensorboard --logdir")
+    wrong = []
+    for path in SOURCE.rglob("*.py"):
+        if path.relative_to(SOURCE).parts[0] in ("cli", "serve") or path.parent.name == "programs":
+            continue
+        tree = ast.parse(path.read_text("utf-8"))
+        documents = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documents:
+                flags = re.search(r"(^|[\s(`'])--[a-z]", node.value)
+                if flags and not any(other in node.value for other in of_others):
+                    wrong.append(f"{path.relative_to(SOURCE)}:{node.lineno} {node.value!r}")
+    assert wrong == []

@@ -60,3 +60,14 @@ def test_readme_shows_what_the_first_command_prints(topwork: Callable[..., objec
     )
     accuracies = [float(re.search(r"Test accuracy ([\d.]+) %", text)[1]) for text in (shown, printed)]  # type: ignore[index]
     assert abs(accuracies[0] - accuracies[1]) < 0.6  # two of 356 images: sums in another order
+
+
+@pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md", "SECURITY.md", "docs"])
+def test_lines_of_prose_are_short(document: str) -> None:
+    """120 characters at most, but for tables, code and addresses."""
+    long = []
+    for path in sorted((ROOT / document).glob("*.md")) if document == "docs" else [ROOT / document]:
+        prose = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+        lines = [line for line in prose.splitlines() if not line.startswith(("|", "    "))]
+        long += [f"{path.name}: {line[:60]}" for line in lines if len(line) > 120]
+    assert long == []

@@ -58,5 +58,5 @@ def test_unknown_name_gets_the_nearest() -> None:
 
 
 def test_too_small_a_size_is_refused_with_the_reason() -> None:
-    with pytest.raises(OptionError, match="inception_v3 can't take 74-pixel images.*--size 75 or more.*299"):
+    with pytest.raises(OptionError, match="inception_v3 can't take 74-pixel images.*`size=75` or more.*299"):
         find_card("inception_v3").checked_size(74)

@@ -94,7 +94,7 @@ def run(engine: Engine, images: np.ndarray, at_a_time: int) -> np.ndarray:
 def test_network_keeps_the_contract(name: str, tmp_path: Path, own_cache: Path) -> None:
     card = cards()[name]
     size = card.smallest_size
-    with pytest.raises(OptionError, match=f"--size {size} or more"):
+    with pytest.raises(OptionError, match=f"`size={size}` or more"):
         card.checked_size(size - 1)
     backbone = Backbone(card, draw_weights(card, tmp_path), Recipe(size))
     random = np.random.default_rng(1)

@@ -108,7 +108,7 @@ def test_part_that_was_whole_already(site: Site, tmp_path: Path) -> None:
 
 def test_connection_that_stays_cut_keeps_its_part_and_says_what_to_do(site: Site, tmp_path: Path) -> None:
     site.cuts, site.cut_after = 99, 1000
-    with pytest.raises(DownloadError, match="cut after .* put it at .*w.h5.*--backbone starter"):
+    with pytest.raises(DownloadError, match="cut after .* put it at .*w.h5.*`backbone=starter`"):
         fetch(f"{site.url}/weights.h5", tmp_path / "w.h5", MD5, Reporter())
     assert not (tmp_path / "w.h5").exists()
     assert (tmp_path / "w.h5.part").stat().st_size == 4000

@@ -121,7 +121,7 @@ def test_a_sample_that_cannot_be_read_is_not_the_end(
 def test_bf16_where_there_is_none_is_refused(starter: tw.Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino_engine, "processor_has_bf16", lambda: False)
     assert not has_bf16("cpu")
-    with pytest.raises(OptionError, match="no bf16 arithmetic.*--precision f32"):
+    with pytest.raises(OptionError, match="no bf16 arithmetic.*`precision=f32`"):
         open_engine(replace(starter, precision="bf16"), "cpu")
 
 

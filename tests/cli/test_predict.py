@@ -58,9 +58,9 @@ def test_rows_have_the_columns_that_were_asked_for(topwork: Topwork, digits_clas
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("--out", "answers.xlsx"), "Expected --out to end in .csv, .jsonl or .parquet; got 'answers.xlsx'"),
+        (("--out", "answers.xlsx"), "Expected a file that ends in .csv, .jsonl or .parquet; got 'answers.xlsx'"),
         (("--out", "answers.csv", "--format", "csv"), "The suffix of --out says how the file is written"),
-        (("--watch", "--out", "answers.parquet"), "to which --watch adds line by line"),
+        (("--watch", "--out", "answers.parquet"), "to which --watch adds lines"),
         (("--format", "json"), "'json' is not one of 'text', 'csv', 'jsonl'"),
         (("--out", "none/../photos/ash/0.png/answers.csv"), "Can't write"),
     ],

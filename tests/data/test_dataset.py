@@ -156,7 +156,7 @@ def test_unknown_name() -> None:
 
 def test_offline_forbids_fetching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    with pytest.raises(OfflineError, match="--offline forbids"):
+    with pytest.raises(OfflineError, match="`offline=True` forbids"):
         tw.ImageDataset.from_name("mnist", offline=True)
 
 

@@ -316,7 +316,7 @@ def test_what_cannot_be_exported_is_said(
     with pytest.raises(OptionError, match="Did you mean 'onnx'"):
         export_classifier(classifier, "onxx", tmp_path / "x", images)
     nothing = quantization.Int8Images([], [], np.array([], int))
-    with pytest.raises(OptionError, match="--int8 is for onnx and openvino; keras is exported in float32"):
+    with pytest.raises(OptionError, match="int8 is for onnx and openvino; keras is exported in float32"):
         export_classifier(classifier, "keras", tmp_path / "x", images, int8=nothing)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(EnvironmentProblem, match=r"pip install 'topwork\[onnx\]' \(onnx, onnxruntime not installed\)"):

@@ -94,11 +94,11 @@ class Card:
         if size is None:
             return self.input_size
         if size > LARGEST_SIZE:
-            raise OptionError(f"Expected --size to be {LARGEST_SIZE} at most; got {size}. It is the side in pixels.")
+            raise OptionError(f"Expected size to be {LARGEST_SIZE} at most; got {size}. It is the side in pixels.")
         if size < self.smallest_size:
             raise OptionError(
                 f"{self.name} can't take {size}-pixel images: below {self.smallest_size} pixels nothing is left after "
-                f"its strides. Use --size {self.smallest_size} or more; it was trained at {self.input_size}."
+                f"its strides. Use `size={self.smallest_size}` or more; it was trained at {self.input_size}."
             )
         return size
 

@@ -123,5 +123,5 @@ def _message(url: str, path: Path, error: Exception) -> str:
     code = f" (HTTP {error.code})" if isinstance(error, urllib.error.HTTPError) else ""
     return (
         f"{url} could not be fetched: {reason}{code}. Fetch it yourself and put it at {str(path)!r}, "
-        "or use a backbone that needs no download (--backbone starter)."
+        "or use a backbone that needs no download (`backbone=starter`)."
     )

@@ -52,13 +52,13 @@ def open_engine(backbone: Backbone, device: Device = "auto") -> DirectEngine:
         OptionError: 'gpu' where JAX sees no accelerator.
     """
     if device == "gpu" and not backbone.is_keras:
-        raise OptionError(f"{backbone.name} comes from a file, and runs on the processor alone. Use --device cpu.")
+        raise OptionError(f"{backbone.name} comes from a file, and runs on the processor alone. Use `device=cpu`.")
     if device != "cpu" and backbone.is_keras and has_accelerator():
         from topwork.backbones.keras_engine import KerasEngine
 
         return KerasEngine(backbone)
     if device == "gpu":
-        raise OptionError("JAX sees no accelerator here. Install topwork[cuda] on a CUDA machine, or use --device cpu.")
+        raise OptionError("JAX sees no accelerator here. Install topwork[cuda] on a CUDA machine, or use `device=cpu`.")
     from topwork.backbones.openvino_engine import OpenVINOEngine
 
     return OpenVINOEngine(backbone)

@@ -82,7 +82,9 @@ def fetch_network(text: str, *, offline: bool, reporter: Reporter) -> HubNetwork
     here = _kept(folder / str(last), repository, file)
     if offline:
         if here is None:
-            raise OfflineError(f"{text} isn't on this machine, and --offline forbids fetching it. Fetch it before.")
+            raise OfflineError(
+                f"{text} isn't on this machine, and `offline=True` forbids fetching it. Fetch it before."
+            )
         return here
     try:
         facts = _describe(repository, revision)

@@ -30,7 +30,7 @@ class KerasEngine:
         if keras.backend.backend() != "jax":
             raise EnvironmentProblem(
                 f"Keras runs on {keras.backend.backend()!r} in this process. Extraction on an accelerator wants JAX: "
-                "set KERAS_BACKEND=jax before the first `import keras`, or use --device cpu."
+                "set KERAS_BACKEND=jax before the first `import keras`, or use `device=cpu`."
             )
         import jax
 

@@ -40,8 +40,8 @@ class OpenVINOEngine:
         core = import_openvino().Core()
         if backbone.precision == "bf16" and not processor_has_bf16():
             raise OptionError(
-                "This processor has no bf16 arithmetic, in which the backbone is to compute. Train with --precision "
-                "f32, or use a machine that has bf16."
+                "This processor has no bf16 arithmetic, in which the backbone is to compute. Train with "
+                "`precision=f32`, or use a machine that has bf16."
             )
         # one batch size, which runs a fifth faster than an open one
         self.batch_size = max(1, min(32, _PIXELS_AT_A_TIME // backbone.size**2))

@@ -98,9 +98,9 @@ def fetch_pretrained(card: Card, *, offline: bool, reporter: Reporter) -> Path:
         return keras_copy
     elif offline:
         raise OfflineError(
-            f"The weights of {card.name} aren't on this machine, and --offline forbids fetching them. "
+            f"The weights of {card.name} aren't on this machine, and `offline=True` forbids fetching them. "
             f"Fetch {weights_url(card)} and put it at {str(path)!r}, "
-            "or use a backbone that needs no download (--backbone starter)."
+            "or use a backbone that needs no download (`backbone=starter`)."
         )
     else:
         reporter.note(f"{card.name}: {card.megabytes:,.0f} MB, licence {card.licence}")
@@ -128,7 +128,7 @@ def resolve_weights(
     if card.ships and weights is None:
         return BackboneWeights("its own", starter_weights(), sha256_of_file(starter_weights()))
     if card.ships and weights == PRETRAINED:
-        raise WeightsError(f"There are no ImageNet weights of {card.name}; leave --weights out to take its own.")
+        raise WeightsError(f"There are no ImageNet weights of {card.name}; leave weights out to take its own.")
     if weights is None or weights == PRETRAINED:
         path = fetch_pretrained(card, offline=offline, reporter=reporter)
         return _from_file(card, path, PRETRAINED)

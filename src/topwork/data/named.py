@@ -68,8 +68,8 @@ def _load_keras(name: str, offline: bool) -> tuple[tuple[np.ndarray, np.ndarray]
     folder = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")) / "datasets"
     if offline and not (folder / _KERAS_FILES[name]).exists():
         raise OfflineError(
-            f"{name!r} isn't on this machine (looked for {str(folder / _KERAS_FILES[name])!r}), and --offline forbids "
-            "fetching it. Run once without --offline, or use 'digits', which needs no download."
+            f"{name!r} isn't on this machine (looked for {str(folder / _KERAS_FILES[name])!r}), and `offline=True` "
+            "forbids fetching it. Run once without, or use 'digits', which needs no download."
         )
     from topwork.keras_door import import_keras
 

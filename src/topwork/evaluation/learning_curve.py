@@ -67,7 +67,7 @@ class LearningCurve:
         text = f"twice the images ({n:,}) should give {100 * then.value:.1f} %"
         text += f" ({100 * then.low:.1f} to {100 * then.high:.1f})"
         if gain < 0.5:
-            return f"More images would hardly help: {text}. Another backbone or a larger --size may."
+            return f"More images would hardly help: {text}. Another backbone or a larger input may."
         return f"More images would help: {text}, {gain:.1f} points more than now."
 
     def as_dict(self) -> dict[str, Any]:

@@ -65,9 +65,9 @@ def find_format(name: str, *, int8: bool = False) -> Format:
         )
     if int8 and not found.has_int8:
         able = " and ".join(form.name for form in FORMATS.values() if form.has_int8)
-        raise OptionError(f"--int8 is for {able}; {name} is exported in float32.")
+        raise OptionError(f"int8 is for {able}; {name} is exported in float32.")
     if int8:
-        require_modules("--int8", "int8", ("nncf",))
+        require_modules("int8", "int8", ("nncf",))
     require_modules(f"Exporting to {name}", found.extra, found.modules)
     return found
 

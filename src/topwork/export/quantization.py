@@ -91,6 +91,6 @@ def compare_accuracy(labels: IntArray, before: FloatArray, after: FloatArray) ->
         raise ExportError(
             f"In int8 the accuracy on {len(labels):,} test images falls from {100 * result.before.value:.1f} % to "
             f"{100 * result.after.value:.1f} %, by more than {100 * MOST_LOST:.0f} points. Nothing was delivered. "
-            "Export without --int8, or train on another backbone."
+            "Export without `int8=True`, or train on another backbone."
         )
     return result

@@ -81,7 +81,9 @@ def require_folders(words: Sequence[str]) -> None:
     """Raise a `DataError` unless every word is a folder."""
     for word in words:
         if not os.path.isdir(word):
-            raise DataError(f"{printable(word)!r} isn't a folder. --watch looks into folders for images that arrive.")
+            raise DataError(
+                f"{printable(word)!r} isn't a folder. `watch=True` looks into folders for images that arrive."
+            )
 
 
 def watch_folders(
@@ -166,7 +168,7 @@ def log_kind(path: Path) -> RowKind:
         if path.suffix.lower() == f".{kind}":
             return kind
     raise OptionError(
-        f"Expected --out to end in .csv or .jsonl, to which --watch adds line by line; got {printable(str(path))!r}."
+        f"Expected a file that ends in .csv or .jsonl, to which `watch=True` adds lines; got {printable(str(path))!r}."
     )
 
 
@@ -177,7 +179,7 @@ def _names(kind: RowKind, text: str, head: str, path: Path) -> Iterator[str]:
     if not text.startswith(head):
         raise OptionError(
             f"{printable(str(path))!r} has other columns than these answers. Name another file, or ask for as many "
-            "--runners-up as before."
+            "runners-up as before."
         )
     try:
         if kind == "csv":

@@ -39,7 +39,7 @@ def file_kind(path: Path) -> FileKind:
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in get_args(FileKind):
-        raise OptionError(f"Expected --out to end in .csv, .jsonl or .parquet; got {printable(str(path))!r}.")
+        raise OptionError(f"Expected a file that ends in .csv, .jsonl or .parquet; got {printable(str(path))!r}.")
     return kind  # type: ignore[return-value]
 
 

@@ -250,7 +250,7 @@ def _warn_of_few(training: Training, reporter: Reporter) -> None:
     if held_out and held_out.n_folds == 1 and len(held_out.rows) < FEW:
         reporter.warning(
             f"only {len(held_out.rows)} images for validation: when to stop is little better than guessed. "
-            "More images help most; so does --top linear, which cross-validates."
+            "More images help most; so does `top=linear`, which cross-validates."
         )
 
 

@@ -76,8 +76,8 @@ class MLPTop(DenseTop):
             on_row({"epoch": epoch, **row})
             if not np.isfinite(row["val_loss"]):
                 raise OptionError(
-                    "Training diverged: its losses are no longer numbers. Use a smaller learning_rate "
-                    f"(--learning-rate); it was {self.learning_rate:g}."
+                    "Training diverged: its losses are no longer numbers. Use a smaller rate than "
+                    f"`learning_rate={self.learning_rate:g}`."
                 )
             if row["val_loss"] < best_loss:
                 best_loss, layers, self.best_epoch_ = row["val_loss"], trainer.layers(), epoch
