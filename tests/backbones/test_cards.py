@@ -44,6 +44,12 @@ def test_card_is_whole(name: str) -> None:
         assert 60 < card.top1 < 90
 
 
+def test_a_size_of_no_whole_number_of_patches_is_refused_before_anything_is_fetched() -> None:
+    with pytest.raises(OptionError, match=r"patches of 14 pixels, and 225 .* `size=224` or `size=238`"):
+        find_card("dinov2-small").checked_size(225)
+    assert find_card("dinov2-small").checked_size(252) == 252
+
+
 @pytest.mark.parametrize(
     ("spelt", "name"),
     [("DenseNet121", "densenet121"), ("resnet50_v2", "resnet50v2"), ("InceptionV3", "inception_v3"), ("starter",) * 2],

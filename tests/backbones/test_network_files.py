@@ -193,6 +193,14 @@ def test_compare_takes_files(topwork: Topwork, photos: Path, tmp_path: Path) -> 
     assert result.status == 0, result.err
     assert f"{file}@96" in result.out
     assert "starter@64" in result.out
+    vit = copied("vit", tmp_path / "vit", {**config, "size": {"height": 64, "width": 64}})
+    chosen = topwork("compare", photos, "--backbones", f"{vit}={TOKENS}:token")
+    assert chosen.status == 0, chosen.err
+    following = chosen.out.rpartition("Next: ")[2].split()
+    assert following[following.index("--backbone") + 1] == str(vit)
+    assert following[following.index("--output") + 1] == TOKENS
+    assert following[following.index("--pooling") + 1] == "token"
+    assert topwork(*following[1:], "--out", tmp_path / "run").status == 0
 
 
 def test_inspection_says_what_would_be_used_and_why(topwork: Topwork, tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def load_backbone(
         raise OptionError("The stages of a network from a file are not known: pooling can't be 'stages'.")
     if graph_file.is_network_file(name) and not name.startswith(PREFIX):
         if weights is not None:
-            raise OptionError(f"{name!r} holds its own weights: leave `weights=...` out.")
+            raise OptionError(f"{name!r} holds its own weights: leave weights out.")
         file = graph_file.read_network_file(Path(name), size=size or 0)
         return _from_file(file, file.name, size, pooling, precision, output, mean, std, frame, value_range)
     if name.startswith(PREFIX):
@@ -216,7 +216,7 @@ def load_backbone(
         if pooling == "stages":
             raise OptionError(f"{card.name} has no stages with maps: pooling can't be 'stages'.")
         if weights not in (None, PRETRAINED):
-            raise OptionError(f"{card.name} has its own weights: leave `weights=...` out.")
+            raise OptionError(f"{card.name} has its own weights: leave weights out.")
         path = fetch_pretrained(card, offline=offline, reporter=reporter or Reporter())
         file = graph_file.read_network_file(path, size=checked_size, origin=card.weights_url)
         graph_file.choose_size(file, checked_size)

@@ -100,6 +100,12 @@ class Card:
                 f"{self.name} can't take {size}-pixel images: below {self.smallest_size} pixels nothing is left after "
                 f"its strides. Use `size={self.smallest_size}` or more; it was trained at {self.input_size}."
             )
+        if self.provider == "graph" and size % self.smallest_size:
+            below = size // self.smallest_size * self.smallest_size
+            raise OptionError(
+                f"{self.name} cuts its image into patches of {self.smallest_size} pixels, and {size} are no whole "
+                f"number of them. Use `size={below}` or `size={below + self.smallest_size}`."
+            )
         return size
 
 

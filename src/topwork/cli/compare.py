@@ -21,6 +21,7 @@ Examples:
   topwork compare photos/                                      # networks whose weights are here
   topwork compare photos/ --backbones eleven --budget 30m
   topwork compare photos/ --backbones starter,mobilenet_v2@160,resnet50v2=my-weights.h5
+  topwork compare photos/ --backbones efficientnet_lite0,model.onnx=last_hidden_state:token
 """
 
 
@@ -41,7 +42,7 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
     "--backbones",
     default="here",
     show_default=True,
-    metavar="here|eleven|all|NAME[@SIZE][=WEIGHTS],…",
+    metavar="here|eleven|all|NAME[@SIZE][=WEIGHTS]|FILE[@SIZE][=OUTPUT[:POOLING]],…",
     help="here: those whose weights are on this machine; eleven: those of the course.",
 )
 @click.option("--budget", type=_Duration(), help="How long it may take, such as 10m.  [default: until it is done]")
@@ -107,10 +108,14 @@ def _candidates(text: str) -> list[str]:
 def _following(source: str, backbone: ComparedBackbone, dataset: ImageDataset) -> str:
     """The training with the network to take, tested on images that the comparison did not look at."""
     from topwork.data.splits import TEST, TEST_FRACTION
+    from topwork.evaluation.racers import Candidate
 
     brings_test = dataset.sides is not None and TEST in dataset.sides
     options = ["--backbone", backbone.name, "--size", str(backbone.size)]
-    options += ["--weights", backbone.weights] if "=" in backbone.title else []
+    candidate = Candidate.read(backbone.title)
+    options += ["--weights", backbone.weights] if candidate.weights else []
+    options += ["--output", candidate.output] if candidate.output else []
+    options += ["--pooling", candidate.pooling] if candidate.pooling else []
     options += [] if brings_test else ["--test", str(TEST_FRACTION)]
     return shlex.join(["topwork", "train", source, *options])
 

@@ -121,6 +121,8 @@ def _line_up(
                     candidate.name,
                     weights=candidate.weights,
                     size=candidate.size,
+                    output=candidate.output,
+                    pooling=candidate.pooling,
                     value_range=value_range,
                     offline=offline,
                     reporter=reporter,

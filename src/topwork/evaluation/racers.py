@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from topwork.backbones.backbone import Backbone
 from topwork.backbones.cards import find_card
 from topwork.backbones.engines import Device, Engine
 from topwork.backbones.graph_file import is_network_file
+from topwork.backbones.hub import PREFIX
 from topwork.data.dataset import ImageDataset
 from topwork.data.splits import TEST, deal_folds, growing_sample
 from topwork.errors import DataError, OptionError
@@ -23,7 +25,7 @@ from topwork.features.extraction import extract_features
 from topwork.progress import Reporter
 from topwork.tops.cross_validation import out_of_sample_probabilities
 from topwork.tops.linear import FOLDS
-from topwork.types import ImageArray, IntArray
+from topwork.types import ImageArray, IntArray, Pooling
 
 FIRST_SAMPLE = 500
 """Images in the first round; more where there are many classes."""
@@ -37,12 +39,15 @@ ENOUGH_TO_TIME = 100
 class Candidate:
     """A network to compare, as typed: `NAME`, `NAME@SIZE`, `NAME=WEIGHTS` or `NAME@SIZE=WEIGHTS`.
 
-    Or `FILE` or `FILE@SIZE`, of which the file and the JSON beside it must say what is needed.
+    Or `FILE`, `FILE@SIZE`, `FILE=OUTPUT` or `FILE@SIZE=OUTPUT:POOLING`; what isn't named, the file and the JSON beside
+    it must say. The same with `hf:OWNER/NAME` as the file.
     """
 
     name: str
     size: int | None = None
     weights: str | None = None
+    output: str | None = None
+    pooling: Pooling | None = None
 
     @classmethod
     def read(cls, text: str) -> Candidate:
@@ -53,12 +58,17 @@ class Candidate:
             OptionError: a size that is none, or that it can't take.
         """
         start, _, weights = text.partition("=")
-        name, at, size = start.partition("@")
+        name, at, size = start.rpartition("@")
+        if not at or (start.startswith(PREFIX) and not size.isdecimal()):  # what follows is a commit
+            name, at, size = start, "", ""
         if at and not size.isdecimal():
             raise OptionError(f"Expected a size in pixels after '@', such as {name}@160; got {text!r}.")
         chosen = int(size) if at else None
-        if is_network_file(name):
-            return cls(name, chosen)
+        if is_network_file(name) or name.startswith(PREFIX):
+            output, colon, pooling = weights.rpartition(":")
+            if not colon or pooling not in get_args(Pooling):
+                output, pooling = weights, ""
+            return cls(name, chosen, None, output or None, pooling or None)  # type: ignore[arg-type]
         card = find_card(name)
         card.checked_size(chosen)
         return cls(card.name, chosen, weights or None)
@@ -66,8 +76,9 @@ class Candidate:
     @property
     def title(self) -> str:
         """What tables call it: 'densenet121@224'; with weights that aren't its own, 'densenet121@224=random'."""
-        if is_network_file(self.name):
-            return f"{self.name}@{self.size}" if self.size else self.name
+        if is_network_file(self.name) or self.name.startswith(PREFIX):
+            how = f"={self.output}" + (f":{self.pooling}" if self.pooling else "") if self.output else ""
+            return (f"{self.name}@{self.size}" if self.size else self.name) + how
         size = find_card(self.name).checked_size(self.size)
         return f"{self.name}@{size}" + (f"={Path(self.weights).name}" if self.weights else "")
 
