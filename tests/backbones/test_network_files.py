@@ -102,6 +102,7 @@ def test_the_key_of_features_holds_every_part() -> None:
         load("vit", TOKENS, "token", mean=(0.4,)),
         load("vit", TOKENS, "token", std=(0.4,)),
         load("vit", TOKENS, "token", frame="squash"),
+        load("vit", TOKENS, "token", bgr=True),
         load("siglip", TOKENS, "patches"),
         replace(plain, precision="bf16"),
         replace(plain, weights=replace(plain.weights, digest="another")),
@@ -111,13 +112,25 @@ def test_the_key_of_features_holds_every_part() -> None:
     assert fingerprint(feature_facts(load("vit", TOKENS, "token"))) == keys[0]
 
 
-def copied(
-    name: str, folder: Path, config: dict[str, Any] | None = None, file: str = "preprocessor_config.json"
-) -> Path:
+def test_channels_in_caffes_order(photos: Path, tmp_path: Path) -> None:
+    scaled: dict[str, Any] = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
+    plain, turned, straight = load("convnext"), load("convnext", bgr=True, **scaled), load("convnext", **scaled)
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    found, expected = open_engine(turned, "cpu").infer(image), open_engine(straight, "cpu").infer(image[..., ::-1])
+    assert np.allclose(found, expected, atol=1e-5)
+    assert not np.allclose(found, open_engine(plain, "cpu").infer(image), atol=1e-2)
+    tw.fit_classifier(tw.ImageDataset.from_directory(photos), turned, verbose=False).save(tmp_path / "saved")
+    again = tw.load_classifier(tmp_path / "saved").backbone
+    assert np.array_equal(open_engine(again, "cpu").infer(image), found)
+    with pytest.raises(OptionError, match="bgr are of networks from files"):
+        tw.load_backbone("starter", bgr=True)
+
+
+def copied(name: str, folder: Path, config: dict[str, Any] | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(NETWORKS / f"{name}.onnx", folder)
     if config is not None:
-        (folder / file).write_text(json.dumps(config))
+        (folder / "preprocessor_config.json").write_text(json.dumps(config))
     return folder / f"{name}.onnx"
 
 

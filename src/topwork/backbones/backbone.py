@@ -111,7 +111,8 @@ def _build(backbone: Backbone, folder: Path) -> None:
 def _read(backbone: Backbone, folder: Path) -> None:
     pixels = backbone.card.preprocessing
     path, pooling = str(backbone.weights.tensors), backbone.pooling
-    run_graph_job(GraphJob(path, backbone.size, str(folder), backbone.output, pooling, pixels.scale, pixels.offset))
+    numbers = pixels.scale, pixels.offset, pixels.reverse_channels
+    run_graph_job(GraphJob(path, backbone.size, str(folder), backbone.output, pooling, *numbers))
 
 
 _PROVIDERS: dict[str, Callable[[Backbone, Path], None]] = {"keras": _build, "graph": _read}
@@ -152,6 +153,7 @@ def load_backbone(
     output: str | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    bgr: bool = False,
     frame: Frame | None = None,
     value_range: ValueRange | None = None,
     seed: int = 0,
@@ -178,6 +180,7 @@ def load_backbone(
         mean: of a network from a file: it wants `(pixel / 255 - mean) / std`, three numbers or one. None takes what
             `preprocessor_config.json` or timm's `config.json` beside the file says.
         std: see mean.
+        bgr: whether a network from a file wants blue, green, red, as Caffe's do; mean and std are in that order then.
         frame: what it sees of a picture that is no square: 'crop' for the centre square; 'pad' for all of it, with grey
             beside; 'squash' for all of it, its sides made equal. None means 'crop', or what is said beside a file.
         value_range: of grey pictures with 16 or 32 bits, the values that become black and white, such as (0, 4095) for
@@ -202,15 +205,15 @@ def load_backbone(
         if weights is not None:
             raise OptionError(f"{name!r} holds its own weights: leave weights out.")
         file = graph_file.read_network_file(Path(name), size=size or 0)
-        return _from_file(file, file.name, size, pooling, precision, output, mean, std, frame, value_range)
+        return _from_file(file, file.name, size, pooling, precision, output, mean, std, bgr, frame, value_range)
     if name.startswith(PREFIX):
         fetched = fetch_network(name, offline=offline, reporter=reporter or Reporter())
         file = graph_file.read_network_file(fetched.path, size=size or 0, origin=fetched.reference)
-        backbone = _from_file(file, fetched.name, size, pooling, precision, output, mean, std, frame, value_range)
+        backbone = _from_file(file, fetched.name, size, pooling, precision, output, mean, std, bgr, frame, value_range)
         return replace(backbone, card=replace(backbone.card, licence=fetched.licence))
     card = find_card(name)
-    if output is not None or mean is not None or std is not None:
-        raise OptionError(f"output, mean and std are of networks from files; what {card.name} wants is known.")
+    if output is not None or mean is not None or std is not None or bgr:
+        raise OptionError(f"output, mean, std and bgr are of networks from files; what {card.name} wants is known.")
     checked_size = card.checked_size(size)
     if card.provider == "graph":
         if pooling == "stages":
@@ -239,11 +242,13 @@ def _from_file(
     output: str | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
+    bgr: bool,
     frame: Frame | None,
     value_range: ValueRange | None,
 ) -> Backbone:
     chosen, how = graph_file.choose_output(file, output, pooling)
     preprocessing, config = graph_file.choose_pixels(file, mean, std)
+    preprocessing = replace(preprocessing, reverse_channels=bgr)
     side = graph_file.choose_size(file, size)
     card = graph_file.card_of(file, graph_file.plain_name(name), preprocessing, chosen, side)
     frame, said = frame or (config.frame if config else "crop"), config.frame if config else None
@@ -262,9 +267,7 @@ def backbone_of_file(path: Path, facts: dict[str, Any], recipe: Recipe) -> Backb
     file = graph_file.read_network_file(path, size=recipe.size)
     chosen, how = graph_file.choose_output(file, facts["output"], facts["pooling"])
     *numbers, is_reversed = facts["preprocessing"]
-    if is_reversed is not False:
-        raise OptionError("a network from a file takes its channels as red, green, blue")
-    pixels = Preprocessing("file", tuple(numbers[:3]), tuple(numbers[3:]))
+    pixels = Preprocessing("file", tuple(numbers[:3]), tuple(numbers[3:]), is_reversed)
     side = graph_file.choose_size(file, recipe.size)
     card = cards().get(facts["name"])
     if card is None or card.weights_hash != file.weights.digest or card.preprocessing.facts() != pixels.facts():

@@ -40,7 +40,8 @@ class GraphJob:
         size: the side of its input, in pixels; 0 leaves the file's own.
         output: the name of an output, or of a tensor inside; empty to look into it only.
         pooling: how that becomes D numbers.
-        scale, offset: of each channel.
+        scale, offset: of each channel, in the network's order.
+        is_bgr: whether that is blue, green, red.
         out: the folder for what is made: `facts.json`, or `graph.xml`.
     """
 
@@ -51,6 +52,7 @@ class GraphJob:
     pooling: str = ""
     scale: tuple[float, ...] = ()
     offset: tuple[float, ...] = ()
+    is_bgr: bool = False
 
 
 def run_graph_job(job: GraphJob) -> None:
@@ -201,6 +203,7 @@ def _backbone(job: GraphJob, model: ov.Model, image: ov.Node, shown: str) -> ov.
     features = _pooled(job, _port(model, job.output, shown), _is_channels_last(image), _patch(model), shown)
     pixels = ops.parameter(ov.PartialShape([-1, job.size, job.size, 3]), np.uint8, name="pixels")
     x = ops.convert(pixels, "f32")
+    x = ops.gather(x, np.array([2, 1, 0]), np.int64(3)) if job.is_bgr else x
     x = ops.add(ops.multiply(x, np.array(job.scale, np.float32)), np.array(job.offset, np.float32))
     if not _is_channels_last(image):
         x = ops.transpose(x, np.array([0, 3, 1, 2]))

@@ -122,6 +122,7 @@ def backbone_options(function: Function) -> Function:
         click.option(
             "--output", metavar="NAME", help="Of a network from a file: the output, or tensor inside, that is features."
         ),
+        click.option("--bgr", is_flag=True, help="Of a network from a file: it wants blue, green, red, as Caffe's do."),
         click.option("--mean", type=_Numbers(), metavar="R,G,B", help="Of a network from a file: it wants"),
         click.option(
             "--std",
@@ -203,6 +204,7 @@ def load_dataset_and_backbone(
         output=options["output"],
         mean=options["mean"],
         std=options["std"],
+        bgr=options["bgr"],
         frame=options["frame"],
         value_range=options["value_range"],
         seed=seed,
