@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from topwork.progress import Reporter
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Real images and weights, where this machine has them."""
@@ -49,6 +54,31 @@ def plausible_tensor(path: str, shape: tuple[int, ...], random: np.random.Genera
         fan_in = int(np.prod(shape[:2] if shape[-1] == 1 else shape[:-1]))  # a depthwise kernel ends in 1
         return random.normal(0, (gain / fan_in) ** 0.5, shape).astype(np.float32)
     return random.normal(0, 0.05, shape).astype(np.float32)
+
+
+class Heard(Reporter):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def answers_elsewhere(classifier: Path, images: list[Path]) -> np.ndarray:
+    """`(N, K)` probabilities by the saved classifier in a process of its own."""
+    script = (
+        "import sys, json, topwork as tw; c = tw.load_classifier(sys.argv[1]); "
+        "print(json.dumps(c.predict_proba(sys.argv[2:]).tolist()))"
+    )
+    command = [sys.executable, "-c", script, str(classifier), *map(str, images)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    return np.array(json.loads(answer.stdout))
 
 
 def run_async(work: Coroutine[Any, Any, Any]) -> Any:

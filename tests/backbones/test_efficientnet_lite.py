@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import topwork as tw
-from helpers import SHARED, make_photo, make_photos
+from helpers import SHARED, Heard, make_photo, make_photos
 from topwork.backbones import weights as weights_module
 from topwork.backbones.cards import find_card
 from topwork.backbones.engines import open_engine
@@ -23,18 +23,6 @@ from topwork.progress import Reporter
 
 Topwork = Callable[..., Any]
 REFERENCE = SHARED / "efficientnet_lite0_features_and_map.onnx"
-
-
-class Heard(Reporter):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def warning(self, text: str) -> None:
-        self.warnings.append(text)
 
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason=f"{REFERENCE.name} is not on this machine")

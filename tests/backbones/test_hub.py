@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import topwork as tw
+from helpers import Heard
 from topwork.backbones.cards import find_card
 from topwork.backbones.engines import open_engine
 from topwork.backbones.hub import fetch_network
@@ -120,20 +121,8 @@ def hub(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     found.close()
 
 
-class Notes(Reporter):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def warning(self, text: str) -> None:
-        self.warnings.append(text)
-
-
 def test_a_repository_becomes_a_backbone_and_works_offline_from_then_on(hub: Hub) -> None:
-    notes = Notes()
+    notes = Heard()
     backbone = tw.load_backbone(f"hf:owner/net@{COMMIT}", reporter=notes, **OUTPUT)
     assert (backbone.name, backbone.size, backbone.recipe.frame) == ("net", 64, "squash")
     assert backbone.card.licence == "apache-2.0"
@@ -158,7 +147,7 @@ def test_a_branch_is_looked_up_and_its_last_commit_serves_without_a_connection(
     hub.commit = LATER
     assert LATER in tw.load_backbone("hf:owner/net", **OUTPUT).weights.origin
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    notes = Notes()
+    notes = Heard()
     assert LATER in tw.load_backbone("hf:owner/net", reporter=notes, **OUTPUT).weights.origin
     assert "as it was fetched last" in notes.warnings[0]
     assert LATER in tw.load_backbone("hf:owner/net", offline=True, **OUTPUT).weights.origin
@@ -201,7 +190,7 @@ def test_a_token_goes_to_the_hub_and_to_no_other_host(
         tw.load_backbone("hf:owner/net", **OUTPUT)
     monkeypatch.setenv("HF_TOKEN", "secret")
     hub.server.requests.clear()
-    notes = Notes()
+    notes = Heard()
     tw.load_backbone("hf:owner/net", reporter=notes, **OUTPUT)
     assert {token for _, token in hub.server.requests} == {"Bearer secret"}
     assert any(path.startswith("/moved/") for path, _ in hub.server.requests)
@@ -269,7 +258,7 @@ def test_a_card_is_fetched_by_its_commit_and_checked(
     server = Server(lambda asked, headers: (200, {}, network) if asked == path else (404, {}, b""))
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     try:
-        notes = Notes()
+        notes = Heard()
         backbone = tw.load_backbone("siglip2-base", reporter=notes)
         assert (backbone.recipe.frame, backbone.recipe.filter, backbone.output) == (
             "squash",

@@ -9,8 +9,6 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +19,7 @@ import numpy as np
 import pytest
 
 import topwork as tw
+from helpers import answers_elsewhere
 from topwork.backbones.backbone import Backbone
 from topwork.backbones.engines import open_engine
 from topwork.backbones.graph_file import read_network_file
@@ -169,13 +168,7 @@ def test_saved_answers_and_exports_are_the_same(name: str, photos: Path, tmp_pat
     classifier.save(tmp_path / "classifier")
     images = sorted(photos.rglob("*.png"))[::4]
     expected = classifier.predict_proba(images)
-    script = (
-        "import sys, json, topwork as tw; c = tw.load_classifier(sys.argv[1]); "
-        "print(json.dumps(c.predict_proba(sys.argv[2:]).tolist()))"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path / "classifier"), *map(str, images)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert np.allclose(json.loads(answer.stdout), expected, atol=1e-6)
+    assert np.allclose(answers_elsewhere(tmp_path / "classifier", images), expected, atol=1e-6)
     for form in ("openvino", "onnx"):
         tw.export_classifier(classifier, form, tmp_path / form, images)
 

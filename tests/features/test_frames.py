@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import pytest
 from PIL import Image
 
 import topwork as tw
-from helpers import COLOURS, make_photo
+from helpers import COLOURS, answers_elsewhere, make_photo
 from topwork.data.decoding import read_square
 from topwork.errors import OptionError
 from topwork.recipe import PAD_COLOUR, Recipe
@@ -108,14 +106,7 @@ def test_a_frame_travels_with_the_classifier_and_its_exports(
     classifier.save(tmp_path / "classifier")
     images = sorted(strips.rglob("*.png"))[::6]
     expected = classifier.predict_proba(images)
-    script = (
-        "import sys, json, topwork as tw; c = tw.load_classifier(sys.argv[1]); "
-        "print(json.dumps(c.predict_proba(sys.argv[2:]).tolist()))"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", script, tmp_path / "classifier", *images], capture_output=True, text=True, check=True
-    )
-    assert np.allclose(json.loads(answer.stdout), expected, atol=1e-6)
+    assert np.allclose(answers_elsewhere(tmp_path / "classifier", images), expected, atol=1e-6)
     assert json.loads((tmp_path / "classifier" / "manifest.json").read_text())["format_version"] == 3
     for form in ("openvino", "onnx", "keras"):
         tw.export_classifier(tw.load_classifier(tmp_path / "classifier"), form, tmp_path / form, images)

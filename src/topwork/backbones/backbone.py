@@ -198,19 +198,19 @@ def load_backbone(
     for what, value, allowed in (("pooling", pooling or "avg", Pooling), ("precision", precision, Precision)):
         if value not in get_args(allowed):
             raise OptionError(f"Expected {what} to be one of {', '.join(get_args(allowed))}; got {value!r}.")
-    is_from_file = graph_file.is_network_file(name) or name.startswith(PREFIX)
-    if pooling == "stages" and is_from_file:
-        raise OptionError("The stages of a network from a file are not known: pooling can't be 'stages'.")
-    if graph_file.is_network_file(name) and not name.startswith(PREFIX):
+    if name.startswith(PREFIX) or graph_file.is_network_file(name):
+        if pooling == "stages":
+            raise OptionError("The stages of a network from a file are not known: pooling can't be 'stages'.")
         if weights is not None:
             raise OptionError(f"{name!r} holds its own weights: leave weights out.")
-        file = graph_file.read_network_file(Path(name), size=size or 0)
-        return _from_file(file, file.name, size, pooling, precision, output, mean, std, bgr, frame, value_range)
     if name.startswith(PREFIX):
         fetched = fetch_network(name, offline=offline, reporter=reporter or Reporter())
         file = graph_file.read_network_file(fetched.path, size=size or 0, origin=fetched.reference)
         backbone = _from_file(file, fetched.name, size, pooling, precision, output, mean, std, bgr, frame, value_range)
         return replace(backbone, card=replace(backbone.card, licence=fetched.licence))
+    if graph_file.is_network_file(name):
+        file = graph_file.read_network_file(Path(name), size=size or 0)
+        return _from_file(file, file.name, size, pooling, precision, output, mean, std, bgr, frame, value_range)
     card = find_card(name)
     if output is not None or mean is not None or std is not None or bgr:
         raise OptionError(f"output, mean, std and bgr are of networks from files; what {card.name} wants is known.")
@@ -247,8 +247,7 @@ def _from_file(
     value_range: ValueRange | None,
 ) -> Backbone:
     chosen, how = graph_file.choose_output(file, output, pooling)
-    preprocessing, config = graph_file.choose_pixels(file, mean, std)
-    preprocessing = replace(preprocessing, reverse_channels=bgr)
+    preprocessing, config = replace(graph_file.choose_pixels(file, mean, std), reverse_channels=bgr), file.config
     side = graph_file.choose_size(file, size)
     card = graph_file.card_of(file, graph_file.plain_name(name), preprocessing, chosen, side)
     frame, said = frame or (config.frame if config else "crop"), config.frame if config else None

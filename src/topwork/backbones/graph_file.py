@@ -201,9 +201,7 @@ def _only_output(every: list[dict[str, Any]]) -> dict[str, Any] | None:
     return every[0] if len(every) == 1 else None
 
 
-def choose_pixels(
-    file: NetworkFile, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
-) -> tuple[Preprocessing, PixelConfig | None]:
+def choose_pixels(file: NetworkFile, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Preprocessing:
     """How it wants its pixels: as given, or as the JSON beside it says.
 
     Raises:
@@ -213,7 +211,7 @@ def choose_pixels(
         if mean is None or std is None:
             raise OptionError("mean and std go together: (pixel / 255 - mean) / std.")
         try:
-            return scaled(mean, std), file.config
+            return scaled(mean, std)
         except ValueError as error:
             raise OptionError(f"Expected mean and std as one or three numbers: {error}.") from error
     if file.config is None:
@@ -222,7 +220,7 @@ def choose_pixels(
             f"timm's {FILES[1]}. Give (pixel / 255 - mean) / std, such as `mean=0.485,0.456,0.406` and "
             "`std=0.229,0.224,0.225` (of ImageNet), or `mean=0.5` and `std=0.5`."
         )
-    return file.config.preprocessing, file.config
+    return file.config.preprocessing
 
 
 def inspection(path: Path) -> dict[str, str]:
@@ -249,14 +247,13 @@ def inspection(path: Path) -> dict[str, str]:
     except OptionError as error:
         told["Features"] = str(error)
     try:
-        preprocessing, _ = choose_pixels(file, None, None)
-        scale, offset = (
-            ", ".join(f"{n:.5g}" for n in numbers) for numbers in (preprocessing.scale, preprocessing.offset)
-        )
-        told["Pixels"] = f"0..255 times {scale}, plus {offset}, by {config.source if config else ''}"
-        if config:
-            part = f", {100 * config.crop:.1f} % of the side" if config.crop < 1 else ""
-            told["Frame"] = f"{config.frame}{part}, {config.filter}"
+        pixels = choose_pixels(file, None, None)
+        scale, offset = (", ".join(f"{n:.5g}" for n in numbers) for numbers in (pixels.scale, pixels.offset))
+        told["Pixels"] = f"0..255 times {scale}, plus {offset}"
     except OptionError as error:
         told["Pixels"] = str(error)
+    if config:
+        part = f", {100 * config.crop:.1f} % of the side" if config.crop < 1 else ""
+        told["Pixels"] += f", by {config.source}"
+        told["Frame"] = f"{config.frame}{part}, {config.filter}"
     return told

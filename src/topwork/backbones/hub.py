@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from topwork.backbones.download import fetch, open_url
-from topwork.errors import DownloadError, OfflineError, OptionError, WeightsError
+from topwork.errors import DownloadError, OfflineError, OptionError
 from topwork.files import cache_dir, printable, read_json, write_json
 from topwork.progress import Reporter
 
@@ -106,8 +106,12 @@ def _kept(folder: Path, repository: str, file: str) -> HubNetwork | None:
     chosen = file or str(record.get("chosen"))
     if chosen not in networks or not (folder / chosen).is_file():
         return None
-    reference = f"{PREFIX}{repository}@{folder.name}/{chosen}"
-    return HubNetwork(folder / chosen, reference, repository.split("/")[1], networks[chosen])
+    return _network(folder, repository, chosen, networks[chosen])
+
+
+def _network(folder: Path, repository: str, file: str, licence: str) -> HubNetwork:
+    reference = f"{PREFIX}{repository}@{folder.name}/{file}"
+    return HubNetwork(folder / file, reference, repository.split("/")[1], licence)
 
 
 def _fetch(
@@ -134,10 +138,7 @@ def _fetch(
     record = read_json(folder / _RECORD) or {}
     networks = {**(record.get("networks") or {}), chosen: licence}
     write_json(folder / _RECORD, {"networks": networks, "chosen": record.get("chosen") or chosen})
-    found = _kept(folder, repository, chosen)
-    if found is None:
-        raise WeightsError(f"{PREFIX}{repository}@{commit} could not be kept in {str(folder)!r}.")
-    return found
+    return _network(folder, repository, chosen, licence)
 
 
 def _describe(repository: str, revision: str) -> dict[str, Any]:

@@ -126,13 +126,13 @@ def _pooled_stages(base: Any) -> Any:
     """
     import keras
 
-    axis = 1 if keras.config.image_data_format() == "channels_first" else 3
+    axes = (2, 3) if keras.config.image_data_format() == "channels_first" else (1, 2)
     side = base.input_shape[2]
     ends: dict[int, Any] = {}
     sums: dict[int, Any] = {}
     for operation in base.operations:
         map_ = operation.output
-        if isinstance(map_, list) or len(map_.shape) != 4 or type(operation).__name__ in _NO_STAGE or map_.shape[2] < 1:
+        if isinstance(map_, list) or len(map_.shape) != 4 or type(operation).__name__ in _NO_STAGE:
             continue
         stage = round(np.log2(side / map_.shape[2]))
         if stage < 1 or map_ is base.output:
@@ -143,7 +143,6 @@ def _pooled_stages(base: Any) -> Any:
             sums[stage] = map_
     last = round(np.log2(side / base.output.shape[2]))
     maps = [sums.get(stage, ends[stage]) for stage in sorted(ends, reverse=True) if stage < last]
-    axes = (2, 3) if axis == 1 else (1, 2)
     pooled = [keras.ops.mean(map_, axis=axes) for map_ in (base.output, *maps)]
     return keras.Model(base.input, keras.ops.concatenate(pooled, axis=-1))
 

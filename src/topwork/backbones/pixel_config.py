@@ -24,7 +24,7 @@ class PixelConfig:
     """What a file says of a network's pixels.
 
     Attributes:
-        source: the file's name, or 'mean and std as given'.
+        source: the file's name.
         preprocessing: scale and offset.
         size: the side of its squares, in pixels; None where it isn't said.
         frame: as `Recipe.frame`.

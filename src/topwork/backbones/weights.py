@@ -92,9 +92,7 @@ def fetch_pretrained(card: Card, *, offline: bool, reporter: Reporter) -> Path:
     keras_copy = _keras_copy(card)
     if path.exists():
         _require_checksum(path, card)
-    elif (
-        card.builder and keras_copy.exists() and card.weights_hash in ("", checksum_like(keras_copy, card.weights_hash))
-    ):
+    elif _is_copy(card, keras_copy):
         return keras_copy
     elif offline:
         raise OfflineError(

@@ -17,10 +17,9 @@ from topwork.checks.copies import Copies, find_copies
 from topwork.checks.labels import LabelDoubts, find_label_doubts
 from topwork.checks.strange import strange_rows
 from topwork.data.dataset import ImageDataset
-from topwork.data.decoding import picture_size, quiet_pillow
 from topwork.data.splits import TEST, deal_folds, find_units
 from topwork.errors import DataError
-from topwork.features.choice import backbone_for
+from topwork.features.choice import backbone_for, sizes_of
 from topwork.features.extraction import Features, extract_features
 from topwork.features.pipeline import BadImage
 from topwork.features.ranges import with_range
@@ -251,7 +250,7 @@ def check_dataset(
         strange, strangeness = strange_rows(features.values, copies_of)
         task.advance()
     sides = dataset.sides if folds is None else np.array([f"fold {fold + 1}" for fold in folds])
-    pixels = _sizes(dataset, indices)
+    pixels = sizes_of(dataset, indices[:: max(1, -(-len(indices) // _SIZES_LOOKED_AT))])
     return DataCheck(
         n=len(dataset),
         names=dataset.names,
@@ -285,10 +284,3 @@ def _doubts(dataset: ImageDataset, features: Features, seed: int) -> LabelDoubts
     probabilities = out_of_sample_probabilities(features.values[rows], codes, folds, seed=seed)
     found = find_label_doubts(codes, probabilities)
     return LabelDoubts(features.indices[rows[found.indices]], known[found.suggested], found.probability)
-
-
-def _sizes(dataset: ImageDataset, indices: IntArray) -> list[tuple[int, int]]:
-    """Width and height in pixels of up to 500 images spread over the set."""
-    rows = dataset.rows[indices[:: max(1, -(-len(indices) // _SIZES_LOOKED_AT))]]
-    with quiet_pillow():
-        return [size for payload in dataset.source.payloads(rows) if (size := picture_size(payload)) is not None]

@@ -131,13 +131,17 @@ def read_square(payload: Payload, recipe: Recipe, name: str, *, max_pixels: int 
     is_whole = recipe.crop_thousandths == 1000
     if is_whole and isinstance(payload, np.ndarray) and payload.shape == (size, size, 3) and payload.dtype == np.uint8:
         return payload
-    at_least = _FINER * size * 1000 // recipe.crop_thousandths
-    image = read_image(payload, name, at_least=at_least, max_pixels=max_pixels, value_range=value_range)
+    image = read_image(payload, name, at_least=fine_enough(recipe), max_pixels=max_pixels, value_range=value_range)
     if recipe.frame == "pad":
         return np.asarray(_padded(image, recipe))
     if recipe.frame == "crop":
         image = _cropped(image, recipe.crop_thousandths)
     return np.asarray(_resized(image, size, size, recipe.filter))
+
+
+def fine_enough(recipe: Recipe) -> int:
+    """The shorter side, in pixels, below which no picture for this recipe may be decoded; see `read_image`."""
+    return _FINER * recipe.size * 1000 // recipe.crop_thousandths
 
 
 def _cropped(image: Image.Image, thousandths: int) -> Image.Image:

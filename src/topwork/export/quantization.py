@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from topwork.data.decoding import Payload, read_image
+from topwork.data.decoding import Payload, fine_enough, read_image
 from topwork.errors import ExportError
 from topwork.evaluation.intervals import Proportion, proportion
 from topwork.export.graph import RESIZING
@@ -66,7 +66,7 @@ def quantize(model: Model, images: Sequence[Payload], recipe: Recipe) -> Model:
     nncf.set_log_level(logging.ERROR)
 
     def given(payload: Payload) -> dict[str, Any]:
-        at_least = 2 * recipe.size * 1000 // recipe.crop_thousandths
+        at_least = fine_enough(recipe)
         image = read_image(payload, "calibration image", at_least=at_least, value_range=recipe.value_range)
         return {"image": np.asarray(image)[None]}
 

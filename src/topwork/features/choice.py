@@ -12,6 +12,7 @@ from topwork.data.dataset import ImageDataset
 from topwork.data.decoding import picture_size, quiet_pillow
 from topwork.errors import WeightsError
 from topwork.progress import Reporter
+from topwork.types import IntArray
 
 FOR_PHOTOGRAPHS = "efficientnet_lite0"
 _BORDER = 48
@@ -61,7 +62,12 @@ def load_auto(dataset: ImageDataset, *, reporter: Reporter | None = None, **opti
 def median_side(dataset: ImageDataset) -> float:
     """The median of the shorter sides of up to 200 images, evenly spaced, in pixels; 0 where none can be read."""
     places = np.unique(np.linspace(0, len(dataset) - 1, min(_LOOKED_AT, len(dataset))).astype(int))
+    sides = [min(size) for size in sizes_of(dataset, places)]
+    return float(np.median(sides)) if sides else 0.0
+
+
+def sizes_of(dataset: ImageDataset, places: IntArray) -> list[tuple[int, int]]:
+    """Width and height in pixels of the images at these places, by their heads; those that can't be read have none."""
     with quiet_pillow():
         sizes = [picture_size(payload) for payload in dataset.source.payloads(dataset.rows[places])]
-    sides = [min(size) for size in sizes if size is not None]
-    return float(np.median(sides)) if sides else 0.0
+    return [size for size in sizes if size is not None]

@@ -7,10 +7,8 @@ import numpy as np
 from topwork.memory import Rows
 from topwork.tops.calibration import fit_temperature, with_temperature
 from topwork.tops.dense_stack import softmax
-from topwork.tops.linear import COARSE_L2_VALUES, COARSE_TOLERANCE, LinearTop
+from topwork.tops.linear import COARSE_L2_VALUES, COARSE_TOLERANCE, LEAST, LinearTop
 from topwork.types import FloatArray, IntArray
-
-_LEAST = 1e-12
 
 
 def out_of_sample_probabilities(
@@ -39,5 +37,5 @@ def out_of_sample_probabilities(
         others = Rows(features, np.flatnonzero(~held_out))
         top = LinearTop(top.l2_, tol=COARSE_TOLERANCE, seed=seed).fit(others, labels[~held_out])
         probabilities[np.flatnonzero(held_out)[:, None], top.classes_[None]] = top.predict_proba(features[held_out])
-    logits = np.log(np.maximum(probabilities, _LEAST))
+    logits = np.log(np.maximum(probabilities, LEAST))
     return with_temperature(np.exp(logits), fit_temperature(logits, labels))

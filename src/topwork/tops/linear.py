@@ -63,7 +63,8 @@ _PARAMETERS = 6_400
 _LARGEST_EIGENPROBLEM = 4096  # about 20 s on two cores; wider features go without the rotation
 
 
-_LEAST = 1e-12
+LEAST = 1e-12
+"""A probability whose logarithm stands for that of 0."""
 _SURE = 1.645
 """Standard errors by which the held-out examples must be likelier on average: one-sided, 5 %."""
 
@@ -310,7 +311,7 @@ def _surely_likelier(one: LinearTop, other: LinearTop, y: ArrayLike, y_val: Arra
         return False
     codes = np.searchsorted(one.classes_, labels[one.held_out_rows_])
     logs = [
-        np.log(np.maximum(softmax(top.held_out_logits_ / top.temperature_), _LEAST))[np.arange(len(codes)), codes]
+        np.log(np.maximum(softmax(top.held_out_logits_ / top.temperature_), LEAST))[np.arange(len(codes)), codes]
         for top in (one, other)
     ]
     gain = logs[0] - logs[1]
