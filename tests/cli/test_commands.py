@@ -120,7 +120,7 @@ def test_flipped_views_are_counted_as_what_they_are(topwork: Topwork, photos: Pa
     said = topwork("train", photos, "--flip").out
     assert f"then trained on all of them ({n_train} of them seen flipped too)" in said
     assert "Features of 0 views computed" in said
-    assert f"{36 + n_train} were kept from before" in said
+    assert f"{36 + n_train} were there already" in said
     folder = Path("runs/photos-3")
     assert json.loads((folder / "run.json").read_text())["n_flipped"] == n_train
     assert (

@@ -156,6 +156,7 @@ def test_a_finished_file_is_not_computed_again_nor_that_of_another_classifier_ov
     before = (tmp_path / "answers.csv").stat()
     again = topwork(*command)
     assert again.status == 1
+    assert "Already complete: 3 answers." in again.err
     assert "3 answers: answers.csv" in again.err
     assert "1 of 3 images can't be read" in again.err
     assert (tmp_path / "answers.csv").stat().st_ino == before.st_ino  # not written again

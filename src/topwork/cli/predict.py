@@ -146,7 +146,7 @@ def _answer(
         reporter=reporter_for(quiet),
     )
     is_many = len(source) >= MANY
-    reporter = reporter_for(quiet or not is_many)
+    reporter = reporter_for(quiet or (out is None and not is_many))
     if out is None:
         n_bad = predict_rows(classifier, source, _say, kind=kind, wording=wording, reporter=reporter)  # type: ignore[arg-type]
     else:

@@ -201,10 +201,11 @@ def _as_text(run: Run) -> str:
     ]
     lines += _choice_lines(training)
     new, n = training.n_extracted, len(training.features.values) + training.n_flipped
-    what = "views" if training.n_flipped else "images"
+    kind = "view" if training.n_flipped else "image"
+    others = f", {n - new:,} {'was' if n - new == 1 else 'were'} there already" if n > new else ""
     lines.append(
-        f"Features of {new:,} {what} computed in {duration(training.seconds_features)}, {n - new:,} were kept from "
-        f"before; top trained in {duration(training.seconds_top)}"
+        f"Features of {counted(new, kind)} computed in {duration(training.seconds_features)}{others}; "
+        f"top trained in {duration(training.seconds_top)}"
     )
     lines += _bad_lines(run) + _check_lines(run)
     folder = shlex.quote(printable(str(run.folder)))
