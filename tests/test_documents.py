@@ -32,7 +32,8 @@ def python_blocks(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "document", [path.relative_to(ROOT).as_posix() for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]]
+    "document",
+    ["README.md", "CONTRIBUTING.md", *(path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/*.md")))],
 )
 def test_python_of_the_documents_runs(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each document's blocks run one after another, in a folder with `photos/` and `new/1.jpg`."""
@@ -62,7 +63,7 @@ def test_readme_shows_what_the_first_command_prints(topwork: Callable[..., objec
     assert abs(accuracies[0] - accuracies[1]) < 0.6  # two of 356 images: sums in another order
 
 
-@pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md", "SECURITY.md", "docs"])
+@pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs"])
 def test_lines_of_prose_are_short(document: str) -> None:
     """120 characters at most, but for tables, code and addresses."""
     long = []
@@ -71,3 +72,17 @@ def test_lines_of_prose_are_short(document: str) -> None:
         lines = [line for line in prose.splitlines() if not line.startswith(("|", "    "))]
         long += [f"{path.name}: {line[:60]}" for line in lines if len(line) > 120]
     assert long == []
+
+
+def test_checklists_for_contributors_name_what_is_there() -> None:
+    """Each path, link and test exists, and each name that is said to be in a file is there."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    paths = {path for path in re.findall(r"`([\w.-]+(?:/[\w.-]+)+)`", text) if "NAME" not in path}
+    paths |= set(re.findall(r"\]\((?!https:)([^)#]+)", text))
+    assert len(paths) > 25
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+    tests = "".join(path.read_text("utf-8") for path in ROOT.glob("tests/**/test_*.py"))
+    assert [name for name in re.findall(r"`(test_\w+)`", text) if f"def {name}(" not in tests] == []
+    named = re.findall(r"`(\w+)`(?:\s+there)?\s+(?:in|of)\s+`((?:src|tests)/[\w./]+\.py)`", text)
+    assert len(named) > 8
+    assert [pair for pair in named if not re.search(rf"\b{pair[0]}\b", (ROOT / pair[1]).read_text("utf-8"))] == []

@@ -12,6 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from helpers import make_photo, make_photos
+from topwork.cli.main import main
 
 Topwork = Callable[..., object]
 
@@ -169,7 +170,7 @@ def test_cache_shows_and_prunes(topwork: Topwork, photos: Path, own_cache: Path)
     assert "Deleted 72 vectors of features and thumbnails" in topwork("cache", "--prune").out
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "info", "evaluate", "backbones", "cache"])
+@pytest.mark.parametrize("command", list(main.commands))
 def test_help_has_examples(topwork: Topwork, command: str) -> None:
     text = topwork(command, "--help").out
     assert "Examples:" in text

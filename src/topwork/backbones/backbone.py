@@ -59,12 +59,17 @@ class Backbone:
     @property
     def typed(self) -> str:
         """What `load_backbone` takes for it: the network's name, or the file's path."""
-        return self.name if self.card.weights_url or self.is_keras else self.weights.origin
+        return self.weights.origin if self.is_from_file and not self.card.weights_url else self.name
 
     @property
     def is_keras(self) -> bool:
         """Whether Keras can build it: on an accelerator, and for exports in formats that are Keras's."""
         return self.card.provider == "keras"
+
+    @property
+    def is_from_file(self) -> bool:
+        """Whether its weights are a file with the network itself, which a saved classifier keeps whole."""
+        return self.card.provider == "graph"
 
     @property
     def spec(self) -> NetworkSpec:

@@ -73,7 +73,7 @@ def write_classifier(classifier: ImageClassifier, folder: Path) -> None:
             "pooling": backbone.pooling,
             "precision": backbone.precision,
             "preprocessing": backbone.card.preprocessing.facts(),
-            **({} if backbone.is_keras else _facts_of_file(backbone)),
+            **(_facts_of_file(backbone) if backbone.is_from_file else {}),
             **backbone.recipe.facts(),
         },
         "class_names": list(classifier.class_names),
@@ -95,7 +95,7 @@ def _facts_of_file(backbone: Backbone) -> dict[str, str]:
 def _copy_network(backbone: Backbone, folder: Path) -> list[str]:
     """Copy the weights, or the file with the network and what lies beside it; returns the names in the folder."""
     weights = backbone.weights
-    if backbone.is_keras:
+    if not backbone.is_from_file:
         shutil.copyfile(weights.tensors, folder / BACKBONE)
         return [BACKBONE]
     (folder / NETWORK).mkdir()
@@ -107,7 +107,7 @@ def _copy_network(backbone: Backbone, folder: Path) -> list[str]:
 def _format_version(backbone: Backbone) -> int:
     """The oldest format that says all of it: an older Topwork must not answer without what it doesn't know."""
     recipe = backbone.recipe
-    if not backbone.is_keras or set(recipe.facts()) - {"value_range"}:
+    if backbone.is_from_file or set(recipe.facts()) - {"value_range"}:
         return FORMAT_VERSION
     return FORMAT_OF_RANGE if recipe.value_range is not None else FORMAT_OF_PLAIN
 
