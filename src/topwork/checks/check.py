@@ -27,6 +27,7 @@ from topwork.progress import Reporter
 from topwork.tops.cross_validation import out_of_sample_probabilities
 from topwork.tops.linear import FOLDS
 from topwork.types import FloatArray, IntArray, StrArray
+from topwork.words import counted
 
 IMBALANCE = 10
 """Times more images in the largest class than in the smallest, from which on it is said."""
@@ -242,7 +243,9 @@ def check_dataset(
         TooManyBadImagesError: more than a tenth of the images can't be read.
     """
     if len(dataset.class_names) < 2:
-        raise DataError(f"All {len(dataset):,} images are of one class; a check of labels needs two at least.")
+        raise DataError(
+            f"There is only one class, with {counted(len(dataset), 'image')}; a check of labels needs two at least."
+        )
     reporter = reporter or Reporter()
     backbone = backbone_for(dataset, backbone, reporter=reporter)
     backbone = with_range(backbone, dataset, reporter)
