@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import subprocess
 import sys
@@ -40,6 +41,33 @@ def make_photos(folder: Path, n: int = 12, classes: tuple[str, ...] = tuple(COLO
             suffix = "jpg" if i % 2 else "png"
             make_photo(COLOURS[name], seed + 1000 * k + i).save(folder / name / f"{i}.{suffix}")
     return folder
+
+
+def encoded_dicom(pixels: np.ndarray, kind: str = "MONOCHROME2", bits: int = 12, **facts: Any) -> bytes:
+    """A DICOM file with these pixels: `(H, W)`, `(H, W, 3)` or, with NumberOfFrames, `(F, H, W)`."""
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = FileDataset(None, {}, file_meta=meta, preamble=bytes(128))
+    shape = pixels.shape[1:] if "NumberOfFrames" in facts else pixels.shape
+    data.Rows, data.Columns = shape[:2]
+    data.SamplesPerPixel = 3 if len(shape) == 3 else 1
+    if len(shape) == 3:
+        data.PlanarConfiguration = 0
+    data.PhotometricInterpretation = kind
+    data.BitsAllocated = 8 * pixels.dtype.itemsize
+    data.BitsStored, data.HighBit = bits, bits - 1
+    data.PixelRepresentation = int(np.issubdtype(pixels.dtype, np.signedinteger))
+    data.PixelData = pixels.tobytes()
+    for name, value in facts.items():
+        setattr(data, name, value)
+    out = io.BytesIO()
+    data.save_as(out, enforce_file_format=True)
+    return out.getvalue()
 
 
 def plausible_tensor(path: str, shape: tuple[int, ...], random: np.random.Generator, gain: float = 1.5) -> np.ndarray:

@@ -131,6 +131,8 @@ def test_sound_images_raise_no_alarm(tmp_path: Path, starter: tw.Backbone) -> No
         "imbalance": 1.0,
         "share_of_small_images": 0,
         "share_of_cut_images": 0.0,
+        "images_with_several_frames": 0,
+        "images_looked_at_for_frames": 120,
     }
 
 

@@ -56,6 +56,19 @@ def test_one_class_only(topwork: Topwork, tmp_path: Path) -> None:
     refused(topwork("train", "photos"), "one class, 'ash'", "needs two")
 
 
+def test_one_image_only(topwork: Topwork, tmp_path: Path) -> None:
+    make_photos(tmp_path / "photos", n=1, classes=("ash",))
+    refused(topwork("train", "photos"), "only one class, 'ash', with 1 image.", "needs two")
+
+
+def test_a_folder_with_a_blank_name_is_to_be_renamed(topwork: Topwork, photos: Path) -> None:
+    """The advice was --skip-unlabelled, which is refused for folders."""
+    (photos / "ash").rename(photos / " ")
+    answer = topwork("train", photos)
+    refused(answer, "12 of 36 images have no label", "its folder has a blank name", "Give it another")
+    assert "--skip-unlabelled" not in answer.err  # type: ignore[attr-defined]
+
+
 def test_a_class_with_too_few_images_to_split(topwork: Topwork, photos: Path) -> None:
     for i in range(2, 12):
         (photos / "ash" / f"{i}.{'jpg' if i % 2 else 'png'}").unlink()

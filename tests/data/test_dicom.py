@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 import topwork as tw
 from helpers import COLOURS, make_photo
+from helpers import encoded_dicom as encoded
 from topwork.data.decoding import picture_size, read_image
 from topwork.errors import BadImageError
 from topwork.features.ranges import find_range
@@ -21,33 +21,6 @@ from topwork.features.ranges import find_range
 pydicom = pytest.importorskip("pydicom")
 Topwork = Callable[..., Any]
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
-
-
-def encoded(pixels: np.ndarray, kind: str = "MONOCHROME2", bits: int = 12, **facts: Any) -> bytes:
-    """A file with these pixels: `(H, W)`, `(H, W, 3)` or, with NumberOfFrames, `(F, H, W)`."""
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
-
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data = FileDataset(None, {}, file_meta=meta, preamble=bytes(128))
-    shape = pixels.shape[1:] if "NumberOfFrames" in facts else pixels.shape
-    data.Rows, data.Columns = shape[:2]
-    data.SamplesPerPixel = 3 if len(shape) == 3 else 1
-    if len(shape) == 3:
-        data.PlanarConfiguration = 0
-    data.PhotometricInterpretation = kind
-    data.BitsAllocated = 8 * pixels.dtype.itemsize
-    data.BitsStored, data.HighBit = bits, bits - 1
-    data.PixelRepresentation = int(np.issubdtype(pixels.dtype, np.signedinteger))
-    data.PixelData = pixels.tobytes()
-    for name, value in facts.items():
-        setattr(data, name, value)
-    out = io.BytesIO()
-    data.save_as(out, enforce_file_format=True)
-    return out.getvalue()
 
 
 def grey(content: bytes, **options: Any) -> np.ndarray:

@@ -19,7 +19,7 @@ from topwork.checks.strange import strange_rows
 from topwork.data.dataset import ImageDataset
 from topwork.data.splits import TEST, deal_folds, find_units
 from topwork.errors import DataError
-from topwork.features.choice import backbone_for, sizes_of
+from topwork.features.choice import backbone_for, n_with_several_frames, sizes_of
 from topwork.features.extraction import Features, extract_features
 from topwork.features.pipeline import BadImage
 from topwork.features.ranges import with_range
@@ -27,6 +27,7 @@ from topwork.progress import Reporter
 from topwork.tops.cross_validation import out_of_sample_probabilities
 from topwork.tops.linear import FOLDS
 from topwork.types import FloatArray, IntArray, StrArray
+from topwork.words import counted
 
 IMBALANCE = 10
 """Times more images in the largest class than in the smallest, from which on it is said."""
@@ -34,6 +35,8 @@ MOST_FOR_NEAR_COPIES = 200_000
 """Images beyond which comparing all with all takes minutes; exact copies are still found."""
 _FEWEST_FOR_LABELS = 50
 _SIZES_LOOKED_AT = 500
+_FRAMES_LOOKED_AT = 1000
+"""Images, evenly spaced. A look takes 0.1 ms of most; of WebP and AVIF the whole file is read."""
 _FACTS = ("finding", "image", "label", "suggested", "score", "other_image", "detail")
 _TO_FILL_IN = ("exclude", "new_label")
 
@@ -58,6 +61,8 @@ class DataCheck:
         sizes: `(K,)`, how many readable images each class has.
         share_small: the share of the images looked at whose shorter side is less than half of the input's.
         share_cut: the share of the images looked at of which the backbone sees less than half, the centre square.
+        n_several_frames: how many of the images looked at have several pages or frames; the first of each is used.
+        n_frames_looked_at: how many were looked at for that.
         input_size: the backbone's, in pixels.
     """
 
@@ -76,6 +81,8 @@ class DataCheck:
     sizes: IntArray
     share_small: float
     share_cut: float
+    n_several_frames: int
+    n_frames_looked_at: int
     input_size: int
 
     @property
@@ -200,6 +207,8 @@ class DataCheck:
             "imbalance": self.imbalance,
             "share_of_small_images": self.share_small,
             "share_of_cut_images": self.share_cut,
+            "images_with_several_frames": self.n_several_frames,
+            "images_looked_at_for_frames": self.n_frames_looked_at,
         }
 
 
@@ -234,7 +243,9 @@ def check_dataset(
         TooManyBadImagesError: more than a tenth of the images can't be read.
     """
     if len(dataset.class_names) < 2:
-        raise DataError(f"All {len(dataset):,} images are of one class; a check of labels needs two at least.")
+        raise DataError(
+            f"There is only one class, with {counted(len(dataset), 'image')}; a check of labels needs two at least."
+        )
     reporter = reporter or Reporter()
     backbone = backbone_for(dataset, backbone, reporter=reporter)
     backbone = with_range(backbone, dataset, reporter)
@@ -250,7 +261,8 @@ def check_dataset(
         strange, strangeness = strange_rows(features.values, copies_of)
         task.advance()
     sides = dataset.sides if folds is None else np.array([f"fold {fold + 1}" for fold in folds])
-    pixels = sizes_of(dataset, indices[:: max(1, -(-len(indices) // _SIZES_LOOKED_AT))])
+    pixels = sizes_of(dataset, _evenly(indices, _SIZES_LOOKED_AT))
+    for_frames = _evenly(indices, _FRAMES_LOOKED_AT)
     return DataCheck(
         n=len(dataset),
         names=dataset.names,
@@ -267,8 +279,15 @@ def check_dataset(
         sizes=np.bincount(labels, minlength=len(dataset.class_names)),
         share_small=float(np.mean([min(size) < backbone.size / 2 for size in pixels])) if pixels else 0.0,
         share_cut=float(np.mean([backbone.recipe.seen_of(*size) < 0.5 for size in pixels])) if pixels else 0.0,
+        n_several_frames=n_with_several_frames(dataset, for_frames),
+        n_frames_looked_at=len(for_frames),
         input_size=backbone.size,
     )
+
+
+def _evenly(indices: IntArray, most: int) -> IntArray:
+    """Up to `most` of the indices, evenly spaced."""
+    return indices[:: max(1, -(-len(indices) // most))]
 
 
 def _doubts(dataset: ImageDataset, features: Features, seed: int) -> LabelDoubts:

@@ -15,7 +15,7 @@ from topwork.cli.options import (
     output_options,
     reporter_for,
 )
-from topwork.cli.words import cut_remark, say, say_json
+from topwork.cli.words import cut_remark, frames_remark, say, say_json
 
 if TYPE_CHECKING:
     from topwork.backbones.engines import Device
@@ -107,5 +107,5 @@ def _remarks(found: DataCheck) -> list[str]:
             f"Small images: {100 * found.share_small:.0f} % are less than half as large as the {found.input_size} "
             "pixels the backbone is given; a smaller --size may be as good, and quicker"
         )
-    lines += cut_remark(found.share_cut)
+    lines += cut_remark(found.share_cut) + frames_remark(found)
     return lines

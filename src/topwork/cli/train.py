@@ -16,7 +16,7 @@ from topwork.cli.options import (
     output_options,
     reporter_for,
 )
-from topwork.cli.words import cut_remark, say, say_json
+from topwork.cli.words import cut_remark, frames_remark, say, say_json
 from topwork.words import counted
 
 if TYPE_CHECKING:
@@ -272,6 +272,7 @@ def _check_lines(run: Run) -> list[str]:
     return [
         f"Data: {', '.join(found)}; the report shows them" if found else "Data: nothing found wrong",
         *cut_remark(run.check.share_cut),
+        *frames_remark(run.check),
     ]
 
 

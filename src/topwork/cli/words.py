@@ -7,12 +7,15 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from topwork.progress import Reporter, Row, Task
-from topwork.words import visible
+from topwork.words import counted, visible
+
+if TYPE_CHECKING:
+    from topwork.checks.check import DataCheck
 
 _RENAMED = {"ignore-classes": "ignore-class", "dataset": "data"}
 """Flags that are not called as their parameters are."""
@@ -70,3 +73,14 @@ def cut_remark(share: float) -> list[str]:
         f"Wide or tall pictures: of {100 * share:.0f} % the backbone sees less than half, the centre square; "
         "--frame squash or --frame pad shows all of them"
     ]
+
+
+def frames_remark(found: DataCheck) -> list[str]:
+    """How many images have several pages or frames, and what becomes of them; nothing where none has."""
+    n, looked_at = found.n_several_frames, found.n_frames_looked_at
+    if n == 0:
+        return []
+    images = (
+        counted(n, "image") if looked_at + len(found.bad) == found.n else f"{n:,} of {looked_at:,} images looked at"
+    )
+    return [f"{images} {'has' if n == 1 else 'have'} several pages or frames; the first of each is used"]

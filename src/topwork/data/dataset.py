@@ -275,7 +275,7 @@ class ImageDataset:
             notes=(*table.notes, *numbered.notes),
             options={name: value for name, value in (options or {}).items() if value},
         )
-        dataset = dataset._labelled(numbered.unlabelled, skip=wanted.skip_unlabelled)
+        dataset = dataset._labelled(numbered.unlabelled, skip=wanted.skip_unlabelled, are_folders=table.are_folders)
         ignored = [normal_form(name) for name in wanted.ignore_classes]
         if not table.are_folders:  # those were left out with their folders
             require_known_classes(ignored, dataset.class_names)
@@ -286,10 +286,14 @@ class ImageDataset:
         notes = doubtful_names(dataset.class_names, counts, are_folders=table.are_folders)
         return dataset._with_notes(*notes)._with_val_as(wanted.val_as)
 
-    def _labelled(self, unlabelled: str, *, skip: bool) -> ImageDataset:
+    def _labelled(self, unlabelled: str, *, skip: bool, are_folders: bool) -> ImageDataset:
         """The images with a label; `unlabelled` says which have none."""
         if not unlabelled:
             return self
+        if are_folders:
+            raise DataError(
+                f"{self.origin!r}: {unlabelled}: its folder has a blank name. Give it another, or move it away."
+            )
         if not skip:
             raise DataError(
                 f"{self.origin!r}: {unlabelled}. Give each image a label, or leave those without out: "
@@ -481,7 +485,7 @@ class ImageDataset:
             raise OptionError("Nothing would test the classifier. `test=cv` learns from all and tests each image once.")
         if len(self.class_names) < 2:
             raise DataError(
-                f"All {len(self):,} images are of one class, {self.class_names[0]!r}. "
+                f"There is only one class, {self.class_names[0]!r}, with {counted(len(self), 'image')}. "
                 "A classifier needs two at least: one sub-folder (or label) for each." + self._inner_classes_hint()
             )
         sides = np.full(len(self), TRAIN, dtype="<U10") if self.sides is None else self.sides.astype("<U10")

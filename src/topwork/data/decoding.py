@@ -37,7 +37,7 @@ from PIL import (  # importing a format is what makes Pillow know it
     WebPImagePlugin,  # noqa: F401
 )
 
-from topwork.data.dicom import is_dicom, open_dicom
+from topwork.data.dicom import is_dicom, n_dicom_frames, open_dicom
 from topwork.errors import BadImageError, ShapeError
 from topwork.files import open_regular, read_regular
 from topwork.recipe import PAD_COLOUR, Recipe
@@ -77,6 +77,8 @@ SUFFIXES = frozenset(
 UNREAD_SUFFIXES = frozenset({".exr", ".jxl", ".psd"})
 """Of pictures that aren't read. Below a folder they count as images that can't be read, lest they be missed."""
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000")  # and HEIC, which pi-heif reads
+_FORMATS_WITH_FRAMES = ("WEBP", "GIF", "PNG", "TIFF", "AVIF")
+"""Of which one file may hold several pictures. (So may JPEG and HEIC: small copies and depths, which nobody misses.)"""
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"heif")
 """Brands of files by phones; `mif1` is AVIF's too, which names itself further on."""
 _KINDS = (
@@ -214,6 +216,24 @@ def picture_size(payload: Payload) -> tuple[int, int] | None:
         return int(payload.shape[1]), int(payload.shape[0])
     head = _head(payload)
     return None if head is None else head.size
+
+
+def has_several_frames(payload: Payload) -> bool:
+    """Whether an image has several pages or frames, by what a file says of itself; False where it can't be read."""
+    if isinstance(payload, np.ndarray):
+        return False
+    if isinstance(payload, Image.Image):
+        return bool(getattr(payload, "is_animated", False))
+    try:
+        with open_regular(payload) if isinstance(payload, Path) else io.BytesIO(payload) as file:
+            is_scan = is_dicom(file.read(132))
+            file.seek(0)
+            if is_scan:
+                return n_dicom_frames(file) > 1
+            with Image.open(file, formats=_FORMATS_WITH_FRAMES) as image:
+                return bool(getattr(image, "is_animated", False))
+    except (*_DECODER_ERRORS, Image.DecompressionBombError):
+        return False
 
 
 def has_8_bits(payload: Payload) -> bool:

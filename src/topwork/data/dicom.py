@@ -8,7 +8,7 @@ for other grey pictures with 16 bits. In MONOCHROME1 small values are bright, an
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,15 +30,12 @@ def open_dicom(content: bytes, max_pixels: int) -> Image.Image:
         Image.DecompressionBombError: more than `max_pixels`.
     """
     try:
-        import pydicom
-    except ModuleNotFoundError as error:
-        raise ValueError("it is a DICOM picture, which wants pydicom: pip install 'topwork[dicom]'") from error
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # no warning of odd texts in a head
-    try:
-        data = pydicom.dcmread(io.BytesIO(content))
+        data = _read(io.BytesIO(content))
         if data.file_meta.TransferSyntaxUID == _DEFLATED:
             raise ValueError("it is compressed as a whole, which may hide any size. Save it without")
         n_pixels = int(data.Rows) * int(data.Columns)
+    except ModuleNotFoundError as error:
+        raise ValueError("it is a DICOM picture, which wants pydicom: pip install 'topwork[dicom]'") from error
     except Exception as error:  # of damaged heads it raises anything
         raise ValueError(f"a DICOM picture that can't be read: {error}") from error
     if n_pixels > max_pixels:
@@ -47,6 +44,21 @@ def open_dicom(content: bytes, max_pixels: int) -> Image.Image:
         return _picture(data)
     except Exception as error:
         raise ValueError(f"a DICOM picture that can't be read: {error}") from error
+
+
+def n_dicom_frames(file: BinaryIO) -> int:
+    """How many frames a DICOM file says that it has, without its pixels; 1 where it says nothing that can be read."""
+    try:
+        return int(_read(file, stop_before_pixels=True).get("NumberOfFrames") or 1)
+    except Exception:  # pydicom isn't installed; or the head is damaged, of which it raises anything
+        return 1
+
+
+def _read(file: BinaryIO, *, stop_before_pixels: bool = False) -> Any:
+    import pydicom
+
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # no warning of odd texts in a head
+    return pydicom.dcmread(file, stop_before_pixels=stop_before_pixels)
 
 
 def _picture(data: Any) -> Image.Image:
