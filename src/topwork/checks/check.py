@@ -17,7 +17,9 @@ from topwork.checks.copies import Copies, find_copies
 from topwork.checks.labels import LabelDoubts, find_label_doubts
 from topwork.checks.strange import strange_rows
 from topwork.data.dataset import ImageDataset
+from topwork.data.images import Images
 from topwork.data.splits import TEST, deal_folds, find_units
+from topwork.data.table import UNLABELLED
 from topwork.errors import DataError
 from topwork.features.choice import backbone_for, n_with_several_frames, sizes_of
 from topwork.features.extraction import Features, extract_features
@@ -37,6 +39,7 @@ _FEWEST_FOR_LABELS = 50
 _SIZES_LOOKED_AT = 500
 _FRAMES_LOOKED_AT = 1000
 """Images, evenly spaced. A look takes 0.1 ms of most; of WebP and AVIF the whole file is read."""
+_NO_DOUBTS = LabelDoubts(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 _FACTS = ("finding", "image", "label", "suggested", "score", "other_image", "detail")
 _TO_FILL_IN = ("exclude", "new_label")
 
@@ -124,14 +127,16 @@ class DataCheck:
     @property
     def imbalance(self) -> float:
         """How many times larger the largest class is than the smallest."""
-        return float(self.sizes.max() / max(1, self.sizes.min()))
+        return float(self.sizes.max() / max(1, self.sizes.min())) if len(self.sizes) else 1.0
 
     def pair_text(self, place: int) -> str:
         """A pair of copies in words, such as `'a.png' (ash) and 'b.png' (birch)`."""
         return " and ".join(f"{self.names[i]!r} ({self.label(i)})" for i in self.copies.pairs[place])
 
     def label(self, index: int) -> str:
-        """The class name of an image."""
+        """The class name of an image; empty where it has none."""
+        if self.labels[index] == UNLABELLED:
+            return ""
         return str(self.class_names[self.labels[index]])
 
     def findings(self) -> list[dict[str, Any]]:
@@ -218,7 +223,7 @@ def _harmless(cell: Any) -> Any:
 
 
 def check_dataset(
-    dataset: ImageDataset,
+    dataset: Images,
     backbone: str | Backbone,
     *,
     features: Features | None = None,
@@ -227,7 +232,7 @@ def check_dataset(
     reporter: Reporter | None = None,
     seed: int = 0,
 ) -> DataCheck:
-    """Look for what may be wrong with labelled images.
+    """Look for what may be wrong with images; of unlabelled ones for copies, and for those unlike all others.
 
     Args:
         dataset: the images. Sides that it has are looked across; it is not split for this.
@@ -242,7 +247,7 @@ def check_dataset(
         DataError: fewer than two classes.
         TooManyBadImagesError: more than a tenth of the images can't be read.
     """
-    if len(dataset.class_names) < 2:
+    if isinstance(dataset, ImageDataset) and len(dataset.class_names) < 2:
         raise DataError(
             f"There is only one class, with {counted(len(dataset), 'image')}; a check of labels needs two at least."
         )
@@ -251,11 +256,15 @@ def check_dataset(
     backbone = with_range(backbone, dataset, reporter)
     dataset = dataset.with_range(backbone.recipe.value_range)
     features = features or extract_features(dataset, backbone, device=device, reporter=reporter)
-    indices, labels = features.indices, dataset.labels[features.indices]
+    indices = features.indices
+    labelled = dataset if isinstance(dataset, ImageDataset) else None
+    every_label = np.full(len(dataset), UNLABELLED) if labelled is None else labelled.labels
+    class_names = () if labelled is None else labelled.class_names
+    labels = every_label[indices]
     with reporter.task("Checking the data", 3, "steps") as task:
         copies = find_copies(dataset, indices, near_too=len(dataset) <= MOST_FOR_NEAR_COPIES, reporter=reporter)
         task.advance()
-        doubts = _doubts(dataset, features, seed)
+        doubts = _NO_DOUBTS if labelled is None else _doubts(labelled, features, seed)
         task.advance()
         copies_of = np.unique(dataset.digests[indices], return_inverse=True)[1]
         strange, strangeness = strange_rows(features.values, copies_of)
@@ -266,8 +275,8 @@ def check_dataset(
     return DataCheck(
         n=len(dataset),
         names=dataset.names,
-        class_names=dataset.class_names,
-        labels=dataset.labels,
+        class_names=class_names,
+        labels=every_label,
         sides=sides,
         is_tested=np.full(len(dataset), folds is not None) if sides is None or folds is not None else sides == TEST,
         bad=features.bad,
@@ -275,8 +284,8 @@ def check_dataset(
         doubts=doubts,
         strange=indices[strange],
         strangeness=strangeness,
-        torn_groups=dataset.torn_groups,
-        sizes=np.bincount(labels, minlength=len(dataset.class_names)),
+        torn_groups=() if labelled is None else labelled.torn_groups,
+        sizes=np.bincount(labels[labels >= 0], minlength=len(class_names)),
         share_small=float(np.mean([min(size) < backbone.size / 2 for size in pixels])) if pixels else 0.0,
         share_cut=float(np.mean([backbone.recipe.seen_of(*size) < 0.5 for size in pixels])) if pixels else 0.0,
         n_several_frames=n_with_several_frames(dataset, for_frames),
@@ -298,7 +307,7 @@ def _doubts(dataset: ImageDataset, features: Features, seed: int) -> LabelDoubts
     images = dataset.select(features.indices[rows])
     known, codes = np.unique(images.labels, return_inverse=True)
     if len(rows) < _FEWEST_FOR_LABELS or len(known) < 2:
-        return LabelDoubts(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+        return _NO_DOUBTS
     folds = deal_folds(codes, find_units(images.digests, images.groups), FOLDS)
     probabilities = out_of_sample_probabilities(features.values[rows], codes, folds, seed=seed)
     found = find_label_doubts(codes, probabilities)

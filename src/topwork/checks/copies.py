@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from topwork.data.dataset import ImageDataset
 from topwork.data.decoding import digest_of, quiet_pillow, read_image, read_square
+from topwork.data.images import Images
 from topwork.errors import BadImageError
 from topwork.features.extraction import extract_thumbnails
 from topwork.progress import Reporter
@@ -59,7 +59,7 @@ class Copies:
 
 
 def find_copies(
-    dataset: ImageDataset, indices: IntArray, *, near_too: bool = True, reporter: Reporter | None = None
+    dataset: Images, indices: IntArray, *, near_too: bool = True, reporter: Reporter | None = None
 ) -> Copies:
     """The copies and near copies among the readable images of a dataset.
 
@@ -97,7 +97,7 @@ def _exact_pairs(digests: DigestArray) -> IntArray:
     return np.stack([first[place[copies]], copies], axis=1).astype(np.int64)
 
 
-def _have_equal_pixels(dataset: ImageDataset, pairs: IntArray, correlation: FloatArray) -> NDArray[np.bool_]:
+def _have_equal_pixels(dataset: Images, pairs: IntArray, correlation: FloatArray) -> NDArray[np.bool_]:
     """`(P,)`, which pairs have the same pixels, all of them: a picture saved again without loss."""
     hopeful = np.flatnonzero(correlation >= _EQUAL)
     wanted = np.unique(pairs[hopeful])
@@ -161,7 +161,7 @@ def _ordinary(vectors: FloatArray) -> FloatArray:
     return result
 
 
-def _correlations(dataset: ImageDataset, pairs: IntArray) -> FloatArray:
+def _correlations(dataset: Images, pairs: IntArray) -> FloatArray:
     """Of the larger pictures of each pair, plain or mirrored, whichever is higher; 0 where one can't be read."""
     wanted = np.unique(pairs)
     pictures = np.zeros((len(wanted), _LARGER_SIDE, _LARGER_SIDE, 3), np.float32)

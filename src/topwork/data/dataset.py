@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from topwork.data import folders, named, shards, tables
 from topwork.data.corrections import UNCORRECTED, Corrections, find_by_name
-from topwork.data.decoding import Payload, as_image_array, digest_of
+from topwork.data.decoding import Payload, as_image_array
+from topwork.data.images import Images
 from topwork.data.labels import doubtful_names, label_array, normal_form, require_single_labels
 from topwork.data.sources import ArrayImages, ImageSource, require_rows
 from topwork.data.splits import (
@@ -29,15 +30,14 @@ from topwork.data.splits import (
     find_units,
 )
 from topwork.data.table import UNLABELLED, LabelTable, Wanted, require_known_classes
-from topwork.errors import BadImageError, DataError, OptionError, ShapeError, did_you_mean
+from topwork.errors import DataError, OptionError, ShapeError, did_you_mean
 from topwork.files import printable
-from topwork.progress import Reporter
-from topwork.types import DigestArray, GroupBy, IntArray, StrArray, TestAs, ValAs, ValueRange
+from topwork.types import GroupBy, IntArray, StrArray, TestAs, ValAs, ValueRange
 from topwork.words import counted, listed, without
 
 
 @dataclass(frozen=True, eq=False)
-class ImageDataset:
+class ImageDataset(Images):
     """Labelled images that are read when they are needed.
 
     Make one with `from_directory`, `from_table`, `from_arrays`, `from_name`, or `load` (which decides by what it
@@ -337,16 +337,8 @@ class ImageDataset:
             f"the {listed(small)} with fewer than {min_images:,} images, {n_images:,} in all, left out."
         )
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
     def __repr__(self) -> str:
         return f"<ImageDataset {self.origin!r}: {len(self):,} images, {len(self.class_names)} classes>"
-
-    @property
-    def names(self) -> list[str]:
-        """What a person would call each image: a path, or a table and row."""
-        return [self.source.name(row) for row in self.rows]
 
     def select(self, indices: IntArray | NDArray[np.bool_]) -> ImageDataset:
         """The images at `indices` (ascending integers in 0..N-1, or `(N,)` booleans) as a dataset."""
@@ -415,37 +407,7 @@ class ImageDataset:
         """The same images with these labels; classes that none of them has are gone."""
         used, labels = np.unique(labels, return_inverse=True)
         names = tuple(self.class_names[label] for label in used)
-        return self._changed(labels=labels, class_names=names, corrections=corrections)
-
-    def _changed(self, **values: Any) -> ImageDataset:
-        """The same images with other facts; their digests need not be read again."""
-        changed = replace(self, **values)
-        if "digests" in self.__dict__:
-            changed.__dict__["digests"] = self.digests
-        return changed
-
-    def with_range(self, value_range: ValueRange | None) -> ImageDataset:
-        """The dataset with another `value_range`."""
-        return self._changed(value_range=value_range)
-
-    @cached_property
-    def digests(self) -> DigestArray:
-        """`(N,)` content digests, `S16`; reads every image's bytes once. See `read_digests`."""
-        return self.read_digests(Reporter())
-
-    def read_digests(self, reporter: Reporter) -> DigestArray:
-        """`digests`, telling `reporter` how far it is. A file that can't be read has the digest of its name."""
-        if "digests" not in self.__dict__:
-            result = np.empty(len(self), dtype="S16")
-            with reporter.task("Reading images", len(self), "images") as task:
-                for i, payload in enumerate(self.source.payloads(self.rows)):
-                    try:
-                        result[i] = digest_of(payload)
-                    except (OSError, BadImageError):  # decoding will say what is wrong with it
-                        result[i] = digest_of(b"unreadable: " + self.source.name(int(self.rows[i])).encode())
-                    task.advance()
-            self.__dict__["digests"] = result
-        return self.__dict__["digests"]  # type: ignore[no-any-return]
+        return self.changed(labels=labels, class_names=names, corrections=corrections)
 
     def units(self, indices: IntArray | NDArray[np.bool_]) -> Units:
         """Which of these images must stay together: copies, and images of one group."""
@@ -502,7 +464,7 @@ class ImageDataset:
                 test=missing.get(TEST, 0.0),
                 validation=missing.get(VALIDATION, 0.0),
             )
-        return self._changed(sides=sides, is_split=True)
+        return self.changed(sides=sides, is_split=True)
 
     def _require_training_images(self, is_train: NDArray[np.bool_]) -> None:
         if not np.any(is_train):

@@ -8,8 +8,8 @@ import numpy as np
 
 from topwork.backbones.backbone import Backbone, as_backbone, load_backbone
 from topwork.backbones.cards import AUTO, STARTER
-from topwork.data.dataset import ImageDataset
 from topwork.data.decoding import has_several_frames, picture_size, quiet_pillow
+from topwork.data.images import Images
 from topwork.errors import WeightsError
 from topwork.progress import Reporter
 from topwork.types import IntArray
@@ -21,7 +21,7 @@ _BORDER = 48
 _LOOKED_AT = 200
 
 
-def backbone_for(dataset: ImageDataset, backbone: str | Backbone, *, reporter: Reporter | None = None) -> Backbone:
+def backbone_for(dataset: Images, backbone: str | Backbone, *, reporter: Reporter | None = None) -> Backbone:
     """A backbone as it is; by a name, that network with its own pretrained weights; by 'auto', what suits the images.
 
     Raises:
@@ -31,7 +31,7 @@ def backbone_for(dataset: ImageDataset, backbone: str | Backbone, *, reporter: R
     return load_auto(dataset, reporter=reporter) if backbone == AUTO else as_backbone(backbone, reporter=reporter)
 
 
-def load_auto(dataset: ImageDataset, *, reporter: Reporter | None = None, **options: Any) -> Backbone:
+def load_auto(dataset: Images, *, reporter: Reporter | None = None, **options: Any) -> Backbone:
     """What suits the images: the starter where they are small, else EfficientNet-Lite0; tells `reporter` which and why.
 
     Args:
@@ -59,21 +59,21 @@ def load_auto(dataset: ImageDataset, *, reporter: Reporter | None = None, **opti
     return backbone
 
 
-def median_side(dataset: ImageDataset) -> float:
+def median_side(dataset: Images) -> float:
     """The median of the shorter sides of up to 200 images, evenly spaced, in pixels; 0 where none can be read."""
     places = np.unique(np.linspace(0, len(dataset) - 1, min(_LOOKED_AT, len(dataset))).astype(int))
     sides = [min(size) for size in sizes_of(dataset, places)]
     return float(np.median(sides)) if sides else 0.0
 
 
-def sizes_of(dataset: ImageDataset, places: IntArray) -> list[tuple[int, int]]:
+def sizes_of(dataset: Images, places: IntArray) -> list[tuple[int, int]]:
     """Width and height in pixels of the images at these places, by their heads; those that can't be read have none."""
     with quiet_pillow():
         sizes = [picture_size(payload) for payload in dataset.source.payloads(dataset.rows[places])]
     return [size for size in sizes if size is not None]
 
 
-def n_with_several_frames(dataset: ImageDataset, places: IntArray) -> int:
+def n_with_several_frames(dataset: Images, places: IntArray) -> int:
     """How many of the images at these places have several pages or frames, of which the first is used."""
     with quiet_pillow():
         return sum(map(has_several_frames, dataset.source.payloads(dataset.rows[places])))

@@ -10,8 +10,8 @@ import numpy as np
 
 from topwork.backbones.backbone import Backbone
 from topwork.backbones.engines import Device, Engine, open_engine
-from topwork.data.dataset import ImageDataset
 from topwork.data.decoding import DECODING_VERSION
+from topwork.data.images import Images
 from topwork.errors import BadImageError, OptionError, TooManyBadImagesError
 from topwork.features.choice import backbone_for
 from topwork.features.pipeline import BadImage, FeatureStream
@@ -47,7 +47,7 @@ class Features:
 
 
 def extract_features(
-    dataset: ImageDataset,
+    dataset: Images,
     backbone: str | Backbone,
     *,
     flip: bool = False,
@@ -62,7 +62,7 @@ def extract_features(
     Interrupted, it goes on where it stopped when it is called again.
 
     Args:
-        dataset: the images.
+        dataset: the images, with labels or without.
         backbone: a name, such as 'densenet121', for its own pretrained weights and input size; else as from
             `load_backbone`.
         flip: of the images' mirror images, left and right exchanged; kept beside the plain ones.
@@ -89,7 +89,7 @@ def extract_features(
     return _extract(dataset, view, on_bad_image, reporter)
 
 
-def extract_thumbnails(dataset: ImageDataset, side: int, *, reporter: Reporter | None = None) -> Features:
+def extract_thumbnails(dataset: Images, side: int, *, reporter: Reporter | None = None) -> Features:
     """Every readable image as `side`×`side` pixels, kept like features: values `(n, side * side * 3)`, 0..255.
 
     Raises:
@@ -143,7 +143,7 @@ class _FlippingEngine:
         return self._plain.run((tag, np.ascontiguousarray(batch[:, :, ::-1])) for tag, batch in batches)
 
 
-def _extract(dataset: ImageDataset, view: _View, on_bad_image: OnBadImage, reporter: Reporter) -> Features:
+def _extract(dataset: Images, view: _View, on_bad_image: OnBadImage, reporter: Reporter) -> Features:
     facts = view.facts
     digests = dataset.read_digests(reporter)
     shelf = open_shelf(facts)

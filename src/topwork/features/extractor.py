@@ -11,7 +11,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from topwork.backbones.backbone import Backbone, as_backbone
 from topwork.backbones.cards import STARTER
-from topwork.data.dataset import ImageDataset, as_payloads
+from topwork.data.dataset import as_payloads
+from topwork.data.images import Images, UnlabelledImages
 from topwork.data.sources import ArrayImages
 from topwork.errors import BadImageError
 from topwork.features.extraction import extract_features
@@ -36,22 +37,22 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.backbone_ = as_backbone(self.backbone)
         return self
 
-    def transform(self, X: NDArray[np.uint8] | Sequence[Any] | ImageDataset) -> FloatArray:
-        """`(N, D)` float32 features of images: paths, PIL images, `(N, H, W, 3)` uint8, or an `ImageDataset`.
+    def transform(self, X: NDArray[np.uint8] | Sequence[Any] | Images) -> FloatArray:
+        """`(N, D)` float32 features of images: paths, PIL images, `(N, H, W, 3)` uint8, or an
+        `ImageDataset` or `UnlabelledImages`.
 
         Raises:
             BadImageError: an image can't be read.
         """
         if not hasattr(self, "backbone_"):
             self.fit(X)
-        features = extract_features(_as_dataset(X), self.backbone_)
+        features = extract_features(_as_images(X), self.backbone_)
         if features.bad:
             raise BadImageError(features.bad[0].name, features.bad[0].reason)
         return features.values
 
 
-def _as_dataset(images: NDArray[np.uint8] | Sequence[Any] | ImageDataset) -> ImageDataset:
-    if isinstance(images, ImageDataset):
+def _as_images(images: NDArray[np.uint8] | Sequence[Any] | Images) -> Images:
+    if isinstance(images, Images):
         return images
-    source = ArrayImages(as_payloads(images))
-    return ImageDataset(source, np.arange(len(source)), np.zeros(len(source), np.int64), ("?",))
+    return UnlabelledImages.from_source(ArrayImages(as_payloads(images)))

@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from topwork.backbones.backbone import Backbone
-from topwork.data.dataset import ImageDataset
 from topwork.data.decoding import deep_values, quiet_pillow
+from topwork.data.images import Images
 from topwork.data.splits import TRAIN
 from topwork.errors import BadImageError
 from topwork.progress import Reporter
@@ -27,7 +27,7 @@ _INSIDE = 0.999
 """A few hot pixels do not make the others dark."""
 
 
-def with_range(backbone: Backbone, dataset: ImageDataset, reporter: Reporter) -> Backbone:
+def with_range(backbone: Backbone, dataset: Images, reporter: Reporter) -> Backbone:
     """`backbone` with the range that the images for training use, unless it has one, or they have 8 bits."""
     if backbone.recipe.value_range is not None:
         return backbone
@@ -42,7 +42,7 @@ def with_range(backbone: Backbone, dataset: ImageDataset, reporter: Reporter) ->
     return replace(backbone, recipe=replace(backbone.recipe, value_range=found))
 
 
-def find_range(dataset: ImageDataset) -> ValueRange | None:
+def find_range(dataset: Images) -> ValueRange | None:
     """What the images for training use; None for 0..65,535, and where none has more than 8 bits."""
     rows = dataset.rows if dataset.sides is None else dataset.rows[dataset.sides == TRAIN]
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int))]
