@@ -38,7 +38,7 @@ MOST_FOR_NEAR_COPIES = 200_000
 _FEWEST_FOR_LABELS = 50
 _SIZES_LOOKED_AT = 500
 _FRAMES_LOOKED_AT = 1000
-"""Images, evenly spaced. A look takes 0.1 ms of most; of WebP and AVIF the whole file is read."""
+"""Images, evenly spaced: of WebP and AVIF the whole file is read for it."""
 _NO_DOUBTS = LabelDoubts(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 _FACTS = ("finding", "image", "label", "suggested", "score", "other_image", "detail")
 _TO_FILL_IN = ("exclude", "new_label")
