@@ -13,9 +13,9 @@ from topwork.backbones import graph_file
 from topwork.backbones.cards import Card, cards, find_card
 from topwork.backbones.conversion import Job, convert
 from topwork.backbones.graph_building import GraphJob, run_graph_job
+from topwork.backbones.hub import PREFIX, fetch_network
 from topwork.backbones.network import NETWORK_VERSION, NetworkSpec
 from topwork.backbones.preprocessing import Preprocessing
-from topwork.backbones.references import fetch_reference, is_reference
 from topwork.backbones.weights import PRETRAINED, BackboneWeights, fetch_pretrained, resolve_weights
 from topwork.errors import OptionError
 from topwork.files import cache_dir, fingerprint, folder_bytes
@@ -203,13 +203,13 @@ def load_backbone(
     for what, value, allowed in (("pooling", pooling or "avg", Pooling), ("precision", precision, Precision)):
         if value not in get_args(allowed):
             raise OptionError(f"Expected {what} to be one of {', '.join(get_args(allowed))}; got {value!r}.")
-    if is_reference(name) or graph_file.is_network_file(name):
+    if name.startswith(PREFIX) or graph_file.is_network_file(name):
         if pooling == "stages":
             raise OptionError("The stages of a network from a file are not known: pooling can't be 'stages'.")
         if weights is not None:
             raise OptionError(f"{name!r} holds its own weights: leave weights out.")
-    if is_reference(name):
-        fetched = fetch_reference(name, offline=offline, reporter=reporter or Reporter())
+    if name.startswith(PREFIX):
+        fetched = fetch_network(name, offline=offline, reporter=reporter or Reporter())
         file = graph_file.read_network_file(fetched.path, size=size or 0, origin=fetched.reference)
         backbone = _from_file(file, fetched.name, size, pooling, precision, output, mean, std, bgr, frame, value_range)
         return replace(backbone, card=replace(backbone.card, licence=fetched.licence))

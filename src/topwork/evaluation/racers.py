@@ -15,7 +15,7 @@ from topwork.backbones.backbone import Backbone
 from topwork.backbones.cards import find_card
 from topwork.backbones.engines import Device, Engine
 from topwork.backbones.graph_file import is_network_file
-from topwork.backbones.references import is_reference
+from topwork.backbones.hub import PREFIX
 from topwork.data.dataset import ImageDataset
 from topwork.data.splits import TEST, deal_folds, growing_sample
 from topwork.errors import DataError, OptionError
@@ -59,12 +59,12 @@ class Candidate:
         """
         start, _, weights = text.partition("=")
         name, at, size = start.rpartition("@")
-        if not at or (is_reference(start) and not size.isdecimal()):  # what follows is a commit
+        if not at or (start.startswith(PREFIX) and not size.isdecimal()):  # what follows is a commit
             name, at, size = start, "", ""
         if at and not size.isdecimal():
             raise OptionError(f"Expected a size in pixels after '@', such as {name}@160; got {text!r}.")
         chosen = int(size) if at else None
-        if is_network_file(name) or is_reference(name):
+        if is_network_file(name) or name.startswith(PREFIX):
             output, colon, pooling = weights.rpartition(":")
             if not colon or pooling not in get_args(Pooling):
                 output, pooling = weights, ""
@@ -76,7 +76,7 @@ class Candidate:
     @property
     def title(self) -> str:
         """What tables call it: 'densenet121@224'; with weights that aren't its own, 'densenet121@224=random'."""
-        if is_network_file(self.name) or is_reference(self.name):
+        if is_network_file(self.name) or self.name.startswith(PREFIX):
             how = f"={self.output}" + (f":{self.pooling}" if self.pooling else "") if self.output else ""
             return (f"{self.name}@{self.size}" if self.size else self.name) + how
         size = find_card(self.name).checked_size(self.size)
