@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from topwork.data.corrections import UNCORRECTED, Corrections, find_by_name
 from topwork.data.decoding import Payload, as_image_array
 from topwork.data.images import Images
 from topwork.data.labels import doubtful_names, label_array, normal_form, require_single_labels
-from topwork.data.sources import ArrayImages, ImageSource, require_rows
+from topwork.data.sources import ArrayImages, ImageSource
 from topwork.data.splits import (
     FEWEST_TO_SPLIT,
     SIDES,
@@ -71,6 +71,7 @@ class ImageDataset(Images):
     corrections: Corrections = UNCORRECTED
     value_range: ValueRange | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    _of_each_image: ClassVar[tuple[str, ...]] = ("rows", "labels", "sides", "groups")
 
     @classmethod
     def from_directory(
@@ -342,19 +343,7 @@ class ImageDataset(Images):
 
     def select(self, indices: IntArray | NDArray[np.bool_]) -> ImageDataset:
         """The images at `indices` (ascending integers in 0..N-1, or `(N,)` booleans) as a dataset."""
-        is_mask = np.asarray(indices).dtype == bool
-        chosen = require_rows(np.flatnonzero(indices) if is_mask else np.asarray(indices, np.int64), len(self))
-        part = replace(
-            self,
-            rows=self.rows[chosen],
-            labels=self.labels[chosen],
-            sides=None if self.sides is None else self.sides[chosen],
-            groups=None if self.groups is None else self.groups[chosen],
-            is_split=False,
-        )
-        if "digests" in self.__dict__:
-            part.__dict__["digests"] = self.digests[chosen]  # known already: no need to read the images again
-        return part
+        return super().select(indices).changed(is_split=False)
 
     def without(self, names: Iterable[str]) -> ImageDataset:
         """The dataset without the images of these names: for training, for tests, and for every check.

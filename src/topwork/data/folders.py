@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from topwork.data.labels import normal_form
 from topwork.data.layouts import ClassFolder, find_layout, why_no_images
 from topwork.data.sources import FileImages
 from topwork.data.table import LabelTable, require_known_classes
-from topwork.data.walking import PassedOver, image_files
+from topwork.data.walking import PassedOver, sorted_image_files
 from topwork.errors import DataError, OptionError
 from topwork.files import printable
 from topwork.types import GroupBy, StrArray
@@ -79,7 +78,7 @@ def read_folder(root: Path, ignore_classes: Sequence[str], grouping: Grouping) -
     passed_over, ignored = PassedOver(), [normal_form(name) for name in ignore_classes]
     layout = find_layout(root, ignored, passed_over)
     require_known_classes(ignored, layout.names)
-    files = [sorted(image_files(folder.path, passed_over), key=os.fsencode) for folder in layout.classes]
+    files = [sorted_image_files(folder.path, passed_over) for folder in layout.classes]
     paths, counts = [path for found in files for path in found], [len(found) for found in files]
     if not paths:
         raise DataError(why_no_images(root))

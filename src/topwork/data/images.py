@@ -6,14 +6,14 @@ from abc import ABC
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from topwork.data.decoding import digest_of
 from topwork.data.sources import FileImages, ImageSource, require_rows
-from topwork.data.walking import PassedOver, image_files
+from topwork.data.walking import PassedOver, sorted_image_files
 from topwork.errors import BadImageError, DataError
 from topwork.files import printable
 from topwork.progress import Reporter
@@ -37,6 +37,7 @@ class Images(ABC):
     origin: str
     value_range: ValueRange | None
     sides: StrArray | None
+    _of_each_image: ClassVar[tuple[str, ...]] = ("rows", "sides")
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -64,6 +65,16 @@ class Images(ABC):
                     task.advance()
             self.__dict__["digests"] = result
         return self.__dict__["digests"]  # type: ignore[no-any-return]
+
+    def select(self, indices: IntArray | NDArray[np.bool_]) -> Self:
+        """The images at `indices` (ascending integers in 0..N-1, or `(N,)` booleans)."""
+        is_mask = np.asarray(indices).dtype == bool
+        chosen = require_rows(np.flatnonzero(indices) if is_mask else np.asarray(indices, np.int64), len(self))
+        there = {name: values for name in self._of_each_image if (values := getattr(self, name)) is not None}
+        part: Self = replace(self, **{name: values[chosen] for name, values in there.items()})  # type: ignore[type-var]
+        if "digests" in self.__dict__:
+            part.__dict__["digests"] = self.digests[chosen]  # known already: no need to read the images again
+        return part
 
     def with_range(self, value_range: ValueRange | None) -> Self:
         """The images with another `value_range`."""
@@ -107,17 +118,8 @@ class UnlabelledImages(Images):
         root, passed_over = Path(path), PassedOver()
         if not root.is_dir():
             raise DataError(f"Expected a folder of images; {printable(str(path))!r} is none.")
-        paths = sorted(image_files(root, passed_over))
+        paths = sorted_image_files(root, passed_over)
         if not paths:
             raise DataError(f"There is no image in {printable(str(path))!r}, nor in its sub-folders.")
         images = cls.from_source(FileImages(tuple(paths), str(root)), str(path))
         return replace(images, notes=tuple(passed_over.texts()))
-
-    def select(self, indices: IntArray | NDArray[np.bool_]) -> UnlabelledImages:
-        """The images at `indices` (ascending integers in 0..N-1, or `(N,)` booleans)."""
-        is_mask = np.asarray(indices).dtype == bool
-        chosen = require_rows(np.flatnonzero(indices) if is_mask else np.asarray(indices, np.int64), len(self))
-        part = replace(self, rows=self.rows[chosen], sides=None if self.sides is None else self.sides[chosen])
-        if "digests" in self.__dict__:
-            part.__dict__["digests"] = self.digests[chosen]
-        return part

@@ -14,7 +14,7 @@ from topwork.data.shards import tables_in
 from topwork.data.sources import EncodedImage, FileImages, ImageSource, JoinedImages
 from topwork.data.tables import SUFFIXES as TABLE_SUFFIXES
 from topwork.data.tables import read_images
-from topwork.data.walking import PassedOver, image_files
+from topwork.data.walking import PassedOver, sorted_image_files
 from topwork.errors import DataError
 from topwork.files import printable
 from topwork.progress import Reporter
@@ -108,7 +108,7 @@ def folder_images(folder: str, reporter: Reporter | None = None) -> list[str]:
         DataError: there are none.
     """
     passed_over = PassedOver()
-    found = sorted(image_files(Path(folder), passed_over), key=os.fsencode)
+    found = sorted_image_files(Path(folder), passed_over)
     others = " ".join(passed_over.texts())
     if not found:
         raise DataError(f"There are no images in {printable(folder)!r}. {others}".rstrip())
