@@ -5,7 +5,7 @@
 Both see the same standardised features of subsets of 60 to 2,000 images of 2 to 20 classes, and are tested on up to
 2,000 other images. Expected: a geometric mean of the ratio of at most 1.00, no cell above 1.10. What was measured is
 kept in the cache folder, line by line, so that the same command goes on where it stopped; a first draw of every cell
-comes before the second. All of it takes hours; --quick, a part of the cells with few draws, some minutes.
+comes before the second. All of it takes about an hour; --quick, a part of the cells with few draws, some minutes.
 """
 
 from __future__ import annotations

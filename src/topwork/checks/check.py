@@ -17,11 +17,12 @@ from topwork.checks.copies import Copies, find_copies
 from topwork.checks.labels import LabelDoubts, find_label_doubts
 from topwork.checks.strange import strange_rows
 from topwork.data.dataset import ImageDataset
+from topwork.data.decoding import has_several_frames, quiet_pillow
 from topwork.data.images import Images
 from topwork.data.splits import TEST, deal_folds, find_units
 from topwork.data.table import UNLABELLED
 from topwork.errors import DataError
-from topwork.features.choice import backbone_for, n_with_several_frames, sizes_of
+from topwork.features.choice import backbone_for, sizes_of
 from topwork.features.extraction import Features, extract_features
 from topwork.features.pipeline import BadImage
 from topwork.features.ranges import with_range
@@ -288,7 +289,7 @@ def check_dataset(
         sizes=np.bincount(labels[labels >= 0], minlength=len(class_names)),
         share_small=float(np.mean([min(size) < backbone.size / 2 for size in pixels])) if pixels else 0.0,
         share_cut=float(np.mean([backbone.recipe.seen_of(*size) < 0.5 for size in pixels])) if pixels else 0.0,
-        n_several_frames=n_with_several_frames(dataset, for_frames),
+        n_several_frames=_n_with_several_frames(dataset, for_frames),
         n_frames_looked_at=len(for_frames),
         input_size=backbone.size,
     )
@@ -297,6 +298,12 @@ def check_dataset(
 def _evenly(indices: IntArray, most: int) -> IntArray:
     """Up to `most` of the indices, evenly spaced."""
     return indices[:: max(1, -(-len(indices) // most))]
+
+
+def _n_with_several_frames(dataset: Images, places: IntArray) -> int:
+    """How many of the images at these places have several pages or frames, of which the first is used."""
+    with quiet_pillow():
+        return sum(map(has_several_frames, dataset.source.payloads(dataset.rows[places])))
 
 
 def _doubts(dataset: ImageDataset, features: Features, seed: int) -> LabelDoubts:

@@ -8,7 +8,7 @@ import numpy as np
 
 from topwork.backbones.backbone import Backbone, as_backbone, load_backbone
 from topwork.backbones.cards import AUTO, STARTER
-from topwork.data.decoding import has_several_frames, picture_size, quiet_pillow
+from topwork.data.decoding import picture_size, quiet_pillow
 from topwork.data.images import Images
 from topwork.errors import WeightsError
 from topwork.progress import Reporter
@@ -71,9 +71,3 @@ def sizes_of(dataset: Images, places: IntArray) -> list[tuple[int, int]]:
     with quiet_pillow():
         sizes = [picture_size(payload) for payload in dataset.source.payloads(dataset.rows[places])]
     return [size for size in sizes if size is not None]
-
-
-def n_with_several_frames(dataset: Images, places: IntArray) -> int:
-    """How many of the images at these places have several pages or frames, of which the first is used."""
-    with quiet_pillow():
-        return sum(map(has_several_frames, dataset.source.payloads(dataset.rows[places])))

@@ -38,8 +38,10 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def transform(self, X: NDArray[np.uint8] | Sequence[Any] | Images) -> FloatArray:
-        """`(N, D)` float32 features of images: paths, PIL images, `(N, H, W, 3)` uint8, or an
-        `ImageDataset` or `UnlabelledImages`.
+        """`(N, D)` float32 features of images.
+
+        Args:
+            X: paths or PIL images; `(N, H, W, 3)` uint8; or an `ImageDataset` or `UnlabelledImages`.
 
         Raises:
             BadImageError: an image can't be read.
