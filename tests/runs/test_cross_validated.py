@@ -44,14 +44,10 @@ def test_each_answer_comes_from_a_top_that_learned_from_the_other_folds(
     sides = np.asarray(digits.sides)
     others = digits.select(np.setdiff1d(np.arange(300), out))
     assert "test" not in sides
-    others = tw.ImageDataset(**{**vars_of(others), "sides": sides[np.setdiff1d(np.arange(300), out)], "is_split": True})
+    others = others.changed(sides=sides[np.setdiff1d(np.arange(300), out)], is_split=True)
     alone = tw.fit_classifier(others, top=clone(top), flip=flip, verbose=False)
     expected = alone.predict_dataset(digits.select(out)).probabilities
     assert np.allclose(tested.probabilities[out], expected, atol=1e-5)
-
-
-def vars_of(dataset: tw.ImageDataset) -> dict[str, Any]:
-    return {name: getattr(dataset, name) for name in dataset.__dataclass_fields__}
 
 
 def test_copies_and_groups_share_a_fold(tmp_path: Path) -> None:
