@@ -5,6 +5,7 @@ import { Selection, at, counted, number } from "./tiles.js";
 
 const PAGE = 60;
 const LIKE = 24;
+const TAKE_OUT = "Click those that are not, to take them out. What you accept is marked as labelled by the machine, and never used for testing.";
 
 let mode = "all"; // "all", "like" or "accept"
 let accepting = null; // the class, and how certain
@@ -63,7 +64,7 @@ async function preview(name, above) {
   const images = answer.total === 1 ? "1 image is" : `${number(answer.total)} images are`;
   titled(
     answer.total ? `${images} ${name}, the machine says` : `No image without a label is predicted as ${name} above ${100 * above} %`,
-    answer.total ? "Click those that are not, to take them out. What you accept is marked as labelled by the machine, and never used for testing." : "",
+    answer.items.length < answer.total ? `The surest ${number(answer.items.length)} are shown. ${TAKE_OUT}` : answer.total ? TAKE_OUT : "",
   );
   at("grid-title").focus();
 }

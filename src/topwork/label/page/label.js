@@ -1,7 +1,7 @@
 // One by one: an image large, those before and after it in a strip, ready before they are wanted.
 
 import { ask, events, isOpen, know, picture, state, complain } from "./service.js";
-import { at, make, percent, tile } from "./tiles.js";
+import { FROM, at, make, percent, tile } from "./tiles.js";
 
 const ASKED = 12; // images, of a new choice
 const READY = 5; // pictures that are loaded before they are wanted
@@ -11,7 +11,6 @@ const SIDE = 1024;
 
 let queue = [];
 let place = 0;
-let why = "";
 const pictures = new Map(); // image id to its large picture
 
 export const current = () => queue[place];
@@ -26,7 +25,6 @@ export async function refill() {
   try {
     const answer = await ask(`api/next?n=${ASKED}`);
     const found = know(answer.items);
-    why = answer.why || "";
     const kept = [...queue.slice(0, place + 1), ...queue.slice(place + 1).filter(isOpen).slice(0, KEPT)];
     queue = [...kept, ...found.filter((item) => isOpen(item) && !kept.includes(item))];
     draw();
@@ -87,8 +85,7 @@ function draw() {
 
 function nothing() {
   if (!state) return "Waiting for the program …";
-  const looked = state.ready + state.unreadable;
-  if (looked < state.images) return `${looked ? "The next images are" : "The images are"} being looked at. They come here when they are ready.`;
+  if (state.extracting) return `${state.ready ? "The next images are" : "The images are"} being looked at. They come here when they are ready.`;
   return "No image is left that wants a label. “All images” shows what has been labelled; skipped images are there too.";
 }
 
@@ -99,9 +96,9 @@ function describe() {
     lines.push(make("b", item.name));
     if (item.pending !== undefined) lines.push(" · not saved yet");
     else if (item.excluded) lines.push(" · excluded");
-    else if (item.label !== null) lines.push(` · ${item.label}, by ${item.source}`);
-    else if (item.predicted !== null && item.certainty !== null) lines.push(` · probably ${item.predicted} (${percent(item.certainty)})`);
-    if (isOpen(item) && (item.why || why)) lines.push(make("br"), `Chosen because: ${item.why || why}.`);
+    else if (item.label !== null) lines.push(` · ${item.label}, ${FROM[item.source]}`);
+    else if (item.predicted !== null) lines.push(` · probably ${item.predicted} (${percent(item.certainty)})`);
+    if (isOpen(item) && item.why) lines.push(make("br"), `Why this one: ${item.why}.`);
   }
   at("caption").replaceChildren(...lines);
 }

@@ -4,7 +4,7 @@ import { ask, events, isOpen, know, look, save, say, state, takeBack } from "./s
 import { at, counted } from "./tiles.js";
 import { advance, current, open, refill, step } from "./label.js";
 import { isAccepting, selection, showAll, showLike } from "./gallery.js";
-import { decide, move, showReview } from "./review.js";
+import { decide, move, showReview, waitForFindings } from "./review.js";
 import { classOfKey, markLikely } from "./panel.js";
 import "./camera.js";
 
@@ -68,7 +68,7 @@ function change(pending, path, body, after, what) {
 function label(name) {
   if (view === "review") return decide("relabel", name);
   const body = (items) => ({ items: items.map(({ id }) => ({ id, label: name })) });
-  return change(name, "api/label", body, { label: name, source: "person", excluded: false }, `is ${name}`);
+  return change(name, "api/label", body, { label: name, source: "person", excluded: false, skipped: false }, `is ${name}`);
 }
 
 const ids = (items) => ({ ids: items.map((item) => item.id) });
@@ -82,11 +82,15 @@ function confirmLikely() {
 
 function undo() {
   if (takeBack()) return;
+  if (at("undo").disabled) {
+    say("There is nothing to undo.");
+    return;
+  }
   save({
     items: [],
     send: () => ask("api/undo", {}),
     done: ({ undone }) => {
-      const items = know(undone.map((item) => ({ ...item, skipped: false })));
+      const items = know(undone);
       if (view === "label" && items.length) open(items[0]);
       if (view === "review") showReview();
       return items.length ? `Undone: ${items.length === 1 ? items[0].name : counted(items.length, "image")}.` : "Undone.";
@@ -189,6 +193,7 @@ for (const name of ["selected", "item", "shown"]) events.addEventListener(name, 
 events.addEventListener("state", () => {
   describe();
   if (view === "label") refill();
+  if (view === "review") waitForFindings();
 });
 addEventListener("hashchange", () => show());
 addEventListener("popstate", () => show());

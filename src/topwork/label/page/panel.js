@@ -114,7 +114,7 @@ function drawEstimate() {
     const range = (of) => `95 % interval ${percent(of.low)} to ${percent(of.high)}`;
     parts.push(make("p", percent(estimate.accuracy), "big-number"));
     parts.push(make("p", `accuracy, cross-validated on ${counted(estimate.images, "labelled image")}; ${range(estimate)}`));
-    if (estimate.random) parts.push(make("p", `On the ${number(estimate.random_images)} of them that were drawn at random: ${percent(estimate.random.accuracy)}; ${range(estimate.random)}`));
+    if (estimate.random) parts.push(make("p", `On the ${number(estimate.random_images)} of them that were drawn by chance: ${percent(estimate.random.accuracy)}; ${range(estimate.random)}`));
     if (estimate.note) parts.push(make("p", estimate.note, "soft"));
   }
   at("estimate").replaceChildren(...parts);
@@ -190,15 +190,16 @@ at("train").onclick = async () => {
 let trained = "";
 
 events.addEventListener("state", () => {
-  const { folder, images, ready, unreadable, labelled, excluded, skipped, message } = state;
+  const { folder, images, ready, unreadable, labelled, excluded, skipped, message, extracting } = state;
   const looked = ready + unreadable;
-  at("folder").textContent = folder;
+  at("folder").textContent = folder.split(/[\\/]/).findLast((part) => part);
+  at("folder").title = folder;
   at("journal").textContent = `Labels are kept in ${state.journal}.`;
-  const parts = [looked < images ? `${number(looked)} of ${counted(images, "image")} looked at (${state.backbone})` : counted(images, "image")];
+  const parts = [extracting ? `${number(looked)} of ${counted(images, "image")} looked at (${state.backbone})` : counted(images, "image")];
   parts.push(`${number(labelled)} labelled`);
   for (const [n, word] of [[skipped, "skipped"], [excluded, "excluded"], [unreadable, "can’t be read"]]) if (n) parts.push(`${number(n)} ${word}`);
   at("about").textContent = `${parts.join(" · ")}${message ? `. ${message}` : ""}`;
-  at("extracting").hidden = looked >= images;
+  at("extracting").hidden = !extracting;
   Object.assign(at("extracting"), { max: images, value: looked });
   at("undo").disabled = !state.can_undo;
   drawClasses();

@@ -1,6 +1,6 @@
 // Review: each finding with its images, the given label, the likely one and why; one key decides.
 
-import { ask, complain, know, save } from "./service.js";
+import { ask, complain, know, save, state } from "./service.js";
 import { Selection, at, counted, percent } from "./tiles.js";
 
 const PAGE = 30;
@@ -34,13 +34,19 @@ export async function showReview() {
   }
 }
 
+/** Load them again if none is shown, since more may have come. */
+export function waitForFindings() {
+  if (!findings.length) showReview();
+}
+
 function draw() {
   const found = finding();
   for (const id of ["keep", "relabel", "leave-out", "later"]) at(id).hidden = !found;
   selection.show(found ? found.items : []);
   if (found) return;
-  at("finding-title").textContent = total > 0 ? "These are left for later" : "Nothing is left to review";
-  at("finding-why").textContent = total ? "Come back to this page to see them again." : "Doubtful labels show up when some images have labels; copies and strange images when all have been looked at.";
+  const looks = state !== null && (state.extracting || state.reviewing);
+  at("finding-title").textContent = total ? "The rest is left for later" : looks ? "Copies and strange images are being looked for …" : "Nothing is left to review";
+  at("finding-why").textContent = total ? "← leads back to it." : "Doubtful labels show up when some dozens of images have labels.";
   at("finding-note").textContent = "";
 }
 

@@ -143,7 +143,7 @@ export async function look() {
   }
   showTrouble();
   clearTimeout(timer);
-  const busy = state && (state.fitting || state.ready + state.unreadable < state.images || (state.training && state.training.state === "running"));
+  const busy = state && (state.fitting || state.extracting || state.reviewing || (state.training && state.training.state === "running"));
   timer = setTimeout(look, busy ? 350 : 1000);
 }
 

@@ -7,6 +7,7 @@ export const make = (tag, text = "", name = "") => Object.assign(document.create
 export const percent = (value, digits = 0) => `${(100 * value).toFixed(digits)}\u00a0%`;
 export const number = (value) => value.toLocaleString("en");
 export const counted = (n, noun) => `${number(n)} ${noun}${n === 1 ? "" : "s"}`;
+export const FROM = { person: "by a person", machine: "by the machine", camera: "by camera", folder: "from its folder" };
 const LONG_PRESS = 500; // milliseconds
 
 /** What is known of an image, and how sure that is. */
@@ -15,7 +16,7 @@ function tag(item) {
   if (item.excluded) return ["excluded", ""];
   if (item.label !== null) return [item.label, item.source === "machine" ? "machine" : "saved"];
   if (item.skipped) return ["skipped", ""];
-  return item.predicted === null ? ["", ""] : [`${item.predicted}? ${item.certainty === null ? "" : percent(item.certainty)}`, "guess"];
+  return item.predicted === null ? ["", ""] : [`${item.predicted}?`, "guess"];
 }
 
 /** A list item with a button that shows the image. */
@@ -38,9 +39,10 @@ function draw(button) {
   const label = button.lastElementChild;
   label.textContent = text;
   label.className = `tag ${kind}`;
+  if (kind === "guess") label.append(make("span", ` ${percent(item.certainty)}`, "sure"));
   button.classList.toggle("gone", item.excluded);
-  const source = item.label !== null && item.source !== "person" ? `, by ${item.source}` : "";
-  button.setAttribute("aria-label", `${item.name}${text && `, ${text}`}${source}`);
+  const source = item.label !== null && item.source !== "person" ? `, ${FROM[item.source]}` : "";
+  button.setAttribute("aria-label", `${item.name}${text && `, ${label.textContent}`}${source}`);
   button.title = item.name;
 }
 
