@@ -42,6 +42,13 @@ Examples:
     metavar="TOKEN",
     help="What the page's address carries.  [default: drawn anew each time]",
 )
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    metavar="NAME",
+    multiple=True,
+    help="A name that the page may be called by, such as that of a proxy before it. May be given several times.",
+)
 @backbone_options
 @device_option
 @click.option("--quiet", "-q", is_flag=True, help="Only the address, warnings and errors.")
@@ -53,6 +60,7 @@ def label(
     host: str,
     port: int,
     token: str | None,
+    allow_hosts: tuple[str, ...],
     device: Any,
     quiet: bool,
     **options: Any,
@@ -111,7 +119,7 @@ def label(
             session,
             listener,
             token=secret,
-            allow_hosts=(host,) if is_local else (),
+            allow_hosts=(*allow_hosts, host) if is_local else allow_hosts,
             open_trial=lambda run: _trial(run, secret, device),
             on_ready=say_ready,
         )

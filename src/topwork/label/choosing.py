@@ -13,6 +13,8 @@ from topwork.types import FloatArray, IntArray
 
 POOL = 3000
 """Images among which is chosen: of 100,000 with 1,024 features, all of them would take minutes."""
+_SHARPNESS = 2
+"""The power of the cosine by which images are like each other."""
 _MOST_LABELLED = 2000
 """Labelled images, drawn from all of them, that count as covered."""
 
@@ -36,6 +38,8 @@ def choose(
         doubt: `(N,)` in 0..1, how unsure the present top is about each row; None: there is no top yet.
         seed: of the pool.
     """
+    if len(is_open) == 0:
+        return np.empty(0, np.int64)
     random = np.random.default_rng(seed)
     pool = random.permutation(is_open)[:POOL]
     covered = random.permutation(labelled)[:_MOST_LABELLED]
@@ -44,8 +48,8 @@ def choose(
     values = (values - mean) / np.maximum(spread, 1e-6)
     values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6)
     pool_values = values[: len(pool)]
-    likeness = np.maximum(pool_values @ pool_values.T, 0)
-    best = np.maximum(pool_values @ values[len(pool) :].T, 0).max(axis=1, initial=0)
+    likeness = np.maximum(pool_values @ pool_values.T, 0) ** _SHARPNESS
+    best = np.maximum(pool_values @ values[len(pool) :].T, 0).max(axis=1, initial=0) ** _SHARPNESS
     weights = np.ones(len(pool), np.float32) if doubt is None else doubt[pool].astype(np.float32)
     chosen: list[int] = []
     for _ in range(min(n, len(pool))):

@@ -94,9 +94,9 @@ def is_right(learned: Learned, lesson: Lesson) -> IntArray:
     return np.asarray((learned.held_out.argmax(axis=1) == lesson.labels) & there)
 
 
-def accuracy_of(right: IntArray) -> Proportion | None:
-    """The share of right answers with its interval; None of no images."""
-    return proportion(int(right.sum()), len(right), inflation=CROSS_VALIDATED) if len(right) else None
+def accuracy_of(right: IntArray) -> Proportion:
+    """The share of right answers, of one image at least, with its interval."""
+    return proportion(int(right.sum()), len(right), inflation=CROSS_VALIDATED)
 
 
 def draw_curve(features: FloatArray, lesson: Lesson, stops: Callable[[], bool]) -> list[tuple[int, float]] | None:

@@ -52,6 +52,10 @@ a tenth of them, at which extraction stops."""
 DRAWN = 10
 """One in so many labels is of an image drawn by chance."""
 QUEUE = 16
+FEWEST_TO_TELL = 10
+"""Labels from which on an accuracy is shown."""
+FEWEST_FOR_DOUBT = 100
+"""Labels from which on doubt is followed: before, it is no better than chance."""
 SPARE = 256
 """Rows for images that the camera adds."""
 LONGEST_NAME = 200
@@ -453,6 +457,8 @@ class Session:
 
     def _is_settled(self, found: Finding) -> bool:
         rows = [self._marks.get(i) for i in found.ids]
+        if found.likely is not None and rows[0] and rows[0].label == found.likely:
+            return True
         return all(row and row.state == KEPT for row in rows) or any(row and row.state == EXCLUDED for row in rows)
 
     def _require_image(self, place: int) -> None:
@@ -497,6 +503,7 @@ class Session:
                 for place in [i for i, mark in self._marks.items() if mark.digest == row.digest]:
                     self._marks[place] = row
         self.version += 1
+        self.is_fitting = self._features is not None
         self._changed.set()
 
     # what runs behind
@@ -638,7 +645,8 @@ class Session:
             learned = learn(features, lesson)
             probabilities = learned.probabilities(Rows(features, ready))
             predicted[ready], certainty[ready] = probabilities.argmax(axis=1), probabilities.max(axis=1)
-            accuracy = _estimate(is_right(learned, lesson), lesson)
+            if n_labelled >= FEWEST_TO_TELL:
+                accuracy = _estimate(is_right(learned, lesson), lesson)
             findings = tuple(findings_of_labels(lesson, learned.held_out, _SURE))
             if n_labelled >= FEWEST_FOR_DOUBT:
                 doubt = np.zeros(n, np.float32)
@@ -681,10 +689,6 @@ class Session:
             tell(state="done", share=1.0, run=printable(str(self.run)), report="/report")
 
 
-FEWEST_FOR_DOUBT = 100
-"""Labels from which on doubt is followed: before, it is no better than chance."""
-
-
 class _PageReporter(Reporter):
     """Tells a training's steps to the page, and ends what runs where the session ends."""
 
@@ -725,15 +729,15 @@ def class_name(text: str) -> str:
 
 
 def _estimate(right: Any, lesson: Lesson) -> dict[str, Any]:
-    every, drawn = accuracy_of(right), accuracy_of(right[lesson.is_drawn])
-    assert every is not None
+    every, n_drawn = accuracy_of(right), int(lesson.is_drawn.sum())
+    drawn = accuracy_of(right[lesson.is_drawn]) if n_drawn else None
     note = (
         "Cross-validated. The page chose most of these images for what they teach, so the figure may be too low or too "
-        f"high; {counted(int(lesson.is_drawn.sum()), 'image')} drawn by chance tell honestly, as far as so few can."
+        f"high; {counted(n_drawn, 'image')} drawn by chance tell honestly, as far as so few can."
     )
     values = {"accuracy": every.value, "low": every.low, "high": every.high, "images": every.n}
     random = None if drawn is None else {"accuracy": drawn.value, "low": drawn.low, "high": drawn.high}
-    return {**values, "random_images": 0 if drawn is None else drawn.n, "random": random, "note": note}
+    return {**values, "random_images": n_drawn, "random": random, "note": note}
 
 
 def most_alike(features: FloatArray, is_ready: Any, place: int) -> Any:
