@@ -245,7 +245,8 @@ def load_dataset(source: str, options: dict[str, Any], reporter: Reporter, *, of
 
     columns = {name: value for name, value in options.items() if name not in ("exclude", "relabel")}
     dataset = ImageDataset.load(source, **columns, offline=offline)
-    reporter.note(f"{counted(len(dataset), 'image')} of {len(dataset.class_names):,} classes in {dataset.origin}")
+    classes = counted(len(dataset.class_names), "class", "classes")
+    reporter.note(f"{counted(len(dataset), 'image')} of {classes} in {dataset.origin}")
     for note in dataset.notes:
         reporter.warning(note)
     return _corrected(dataset, options["exclude"], options["relabel"], reporter)

@@ -32,7 +32,7 @@ from topwork.data.splits import (
     find_units,
 )
 from topwork.data.table import UNLABELLED, LabelTable, Wanted, require_known_classes
-from topwork.data.walking import Folder
+from topwork.data.walking import Folder, subfolders
 from topwork.errors import DataError, OptionError, ShapeError, did_you_mean
 from topwork.files import printable
 from topwork.types import GroupBy, IntArray, StrArray, TestAs, ValAs, ValueRange
@@ -516,8 +516,10 @@ class ImageDataset(Images):
 
     def _inner_classes_hint(self) -> str:
         inner = Path(self.origin) / self.class_names[0]
-        has_classes = inner.is_dir() and sum(entry.is_dir() for entry in inner.iterdir()) > 1
-        return f" Are the classes one folder further down? Then give {str(inner)!r}." if has_classes else ""
+        while inner.is_dir() and len(folders := subfolders(Folder(inner))) == 1:
+            inner = folders[0].path
+        has_classes = inner.is_dir() and len(folders) > 1
+        return f" Are the classes further down? Then give {printable(str(inner))!r}." if has_classes else ""
 
     def side(self, name: str) -> ImageDataset:
         """The images on one side: 'train', 'validation' or 'test'; splits first where that is still to do."""
