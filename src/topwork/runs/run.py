@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,9 @@ from topwork.classifier.fitting import CrossTest, cross_test
 from topwork.classifier.predictions import Predictions
 from topwork.classifier.saving import load_classifier
 from topwork.classifier.training import Training, fit_classifier
+from topwork.data.archives import stem_of
 from topwork.data.dataset import ImageDataset
+from topwork.data.shards import is_pattern
 from topwork.data.splits import TEST, TRAIN, VALIDATION
 from topwork.errors import DataError, OptionError, StorageError, TopworkError
 from topwork.evaluation.evaluate import evaluate_predictions
@@ -208,9 +209,9 @@ def _write_run(dataset: ImageDataset, out: str | Path | None, results: Any, repo
 def _folder_names(dataset: ImageDataset, out: str | Path | None) -> Iterator[Path]:
     """What the run folder is to be called; each where those before it are taken."""
     source = Path(dataset.origin)
-    while glob.has_magic(source.name) and not source.exists():
-        source = source.parent  # tables named by a pattern are called as the folder around them
-    stem = Path(out) if out is not None else Path("runs") / (source.resolve().stem or "images")
+    while is_pattern(str(source)):
+        source = source.parent  # files named by a pattern are called as the folder around them
+    stem = Path(out) if out is not None else Path("runs") / (stem_of(source.resolve()) or "images")
     if out is not None:
         yield stem
     yield from (stem.with_name(f"{stem.name}-{number}") for number in count(1))
