@@ -39,7 +39,7 @@ def test_val_beside_train_is_the_test(topwork: Topwork, train_and_val: Path) -> 
     found = sizes(answer)
     assert found["test"] == 18
     assert found["train"] + found["validation"] == 60
-    assert "they are taken as test images" in answer.err
+    assert "The validation images serve as test images" in answer.err
     assert "--val-as validation" in answer.err
 
 
@@ -48,7 +48,7 @@ def test_val_as_validation_is_the_other_reading(topwork: Topwork, train_and_val:
     found = sizes(answer)
     assert found["validation"] == 18
     assert found["train"] + found["test"] == 60
-    assert "taken as test images" not in answer.err
+    assert "serve as test images" not in answer.err
 
 
 def test_a_split_column_with_train_and_val_is_read_the_same_way(topwork: Topwork, train_and_val: Path) -> None:

@@ -354,8 +354,9 @@ class ImageDataset(Images):
             return self
         if val_as == "test" and set(np.unique(self.sides)) == {TRAIN, VALIDATION}:
             return replace(self, sides=np.where(self.sides == TRAIN, TRAIN, TEST))._with_notes(
-                "the data brings validation images and no test images: they are taken as test images, and validation "
-                "images are taken from the training images. `val_as=validation` keeps them for validation."
+                "the data brings validation images and no test images. The validation images serve as test images, and "
+                "new ones for validation are taken from the training images. `val_as=validation` keeps them for "
+                "validation."
             )
         return self._with_notes(*_classes_without_validation(self.labels, self.class_names, self.sides))
 

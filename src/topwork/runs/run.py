@@ -121,6 +121,8 @@ def train(
     test, predictions = _test(classifier, training) if folded is None else _cross_test(training, folded)
     held_out = _evaluate_held_out(training, classifier.class_names)
     found = _check(training, classifier.backbone, folded, reporter, seed) if check else None
+    if not check:
+        _warn_of_contradictions(split, reporter)
     facts = RunFacts(command=command, seed=seed, seconds=time.perf_counter() - began)
     results = (classifier, training, test, held_out, predictions, found, facts)
     folder = _write_run(dataset, out, results, reporter)
@@ -244,6 +246,19 @@ def _check(
             f"{found.pair_text(clashes[0])}). Probably one of the two labels is wrong."
         )
     return found
+
+
+def _warn_of_contradictions(dataset: ImageDataset, reporter: Reporter) -> None:
+    """Of equal bytes with two labels: near copies too are found only where the data is checked."""
+    _, of_image = np.unique(dataset.digests, return_inverse=True)
+    pairs = np.unique(np.stack([of_image, dataset.labels]), axis=1)
+    pictures, n_labels = np.unique(pairs[0], return_counts=True)
+    clashing = np.flatnonzero(np.isin(of_image, pictures[n_labels > 1]))
+    if len(clashing):
+        reporter.warning(
+            f"{len(clashing):,} images are copies with different labels (such as {dataset.names[clashing[0]]!r}). "
+            "Probably one of the labels is wrong."
+        )
 
 
 def _warn_of_few(training: Training, reporter: Reporter) -> None:
