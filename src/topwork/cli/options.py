@@ -148,7 +148,7 @@ def backbone_options(function: Function) -> Function:
             "value_range",
             type=_Range(),
             metavar="LOW,HIGH",
-            help="Of grey pictures with 16 or 32 bits, the values that become black and white, such as 0,4095.  "
+            help="Of pictures with 16 or 32 bits a channel, the values that become black and white, such as 0,4095.  "
             "[default: what the images for training use]",
         ),
         click.option("--offline", is_flag=True, help="Never use the network."),
