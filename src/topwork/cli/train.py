@@ -29,6 +29,7 @@ Examples:
   topwork train digits
   topwork train photos/
   topwork train photos/ --backbone resnet50v2 --top 256 --dropout 0.5 --patience 10
+  topwork train photos/ --labels photos.labels.csv    # made by `topwork label photos/`
   topwork train table.parquet --label-column species --group-column camera
   topwork train photos/ --exclude findings.csv --relabel findings.csv    # a run's findings.csv, filled in
 """
