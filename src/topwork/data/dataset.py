@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from topwork.data import folders, named, shards, tables
+from topwork.data import buckets, folders, named, shards, tables
 from topwork.data.corrections import UNCORRECTED, Corrections, find_by_name
 from topwork.data.decoding import Payload, as_image_array
 from topwork.data.images import Images
@@ -32,6 +32,7 @@ from topwork.data.splits import (
 from topwork.data.table import UNLABELLED, LabelTable, Wanted, require_known_classes
 from topwork.errors import DataError, OptionError, ShapeError, did_you_mean
 from topwork.files import printable
+from topwork.objects import is_address
 from topwork.types import GroupBy, IntArray, StrArray, TestAs, ValAs, ValueRange
 from topwork.words import counted, listed, without
 
@@ -87,7 +88,7 @@ class ImageDataset(Images):
         """A folder with a sub-folder per class, or with `train/`, `validation/`, `test/` above the classes.
 
         Args:
-            path: the folder.
+            path: the folder; or where its like is in an object store, such as `s3://bucket/photos/`.
             ignore_classes: class folders to leave out.
             min_images: classes with fewer images are left out.
             val_as: what `val/` is for where there is a `train/` and no `test/`: 'test', its images test the classifier
@@ -103,7 +104,10 @@ class ImageDataset(Images):
             OptionError: the pattern is no regular expression, or has no capture.
         """
         grouping = folders.Grouping(group_by, group_pattern)
-        table = folders.read_folder(Path(path), ignore_classes, grouping)
+        if is_address(str(path)):
+            table = buckets.read_bucket(str(path), ignore_classes, grouping)
+        else:
+            table = folders.read_folder(Path(path), ignore_classes, grouping)
         wanted = Wanted(ignore_classes, min_images, val_as=val_as)
         options = {**asdict(wanted), "group_by": group_by, "group_pattern": group_pattern}
         return cls._from_labels(table, str(path), wanted, options)
@@ -218,7 +222,7 @@ class ImageDataset(Images):
         group_pattern: str | None = None,
         offline: bool = False,
     ) -> ImageDataset:
-        """The images that `source` names: a folder, a CSV or Parquet table, several of these, or a named set.
+        """The images that `source` names: a folder, a CSV or Parquet table, several, an object store, or a named set.
 
         The arguments are those of `from_table` and `from_directory`.
 
@@ -227,8 +231,9 @@ class ImageDataset(Images):
         """
         if not str(source):
             raise DataError("Expected a folder, a table or a named set; got an empty name. An unset variable, perhaps?")
-        is_table = shards.find_tables(str(source)) is not None
-        is_folder = Path(source).is_dir() and not is_table
+        is_remote = is_address(str(source))
+        is_table = not is_remote and shards.find_tables(str(source)) is not None
+        is_folder = is_remote or (Path(source).is_dir() and not is_table)
         columns = tables.Columns(image_column, label_column, split_column, group_column)
         for_tables = {**columns.arguments(), "image_root": image_root, "skip_unlabelled": skip_unlabelled}
         if not is_table:

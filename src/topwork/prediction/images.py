@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from topwork.data.buckets import find_objects
 from topwork.data.decoding import MAX_BYTES, begins_as_image
 from topwork.data.shards import tables_in
 from topwork.data.sources import EncodedImage, FileImages, ImageSource, JoinedImages
@@ -17,6 +18,7 @@ from topwork.data.tables import read_images
 from topwork.data.walking import PassedOver, sorted_image_files
 from topwork.errors import DataError
 from topwork.files import printable
+from topwork.objects import is_address
 from topwork.progress import Reporter
 
 STANDARD_INPUT = "-"
@@ -36,8 +38,8 @@ def find_images(
 
     A word is an image file (one that isn't there counts as an image that can't be read); a folder, with all images
     below it, or else all tables; a table (`.csv`, `.tsv`, `.parquet`) with paths or encoded images; a pattern such as
-    `new/**/*.jpg`, which stands for what it matches, unless a file is called so; or `-`: what `stdin` holds, paths one
-    a line or separated by NUL, or one encoded image.
+    `new/**/*.jpg`, which stands for what it matches, unless a file is called so; an address in an object store, such as
+    `s3://bucket/new/`; or `-`: what `stdin` holds, paths one a line or separated by NUL, or one encoded image.
 
     Args:
         words: as they were typed.
@@ -91,6 +93,9 @@ def _each(words: Iterable[str], tables: _Tables, stdin: BinaryIO | None) -> Iter
 
 
 def _named(word: str, tables: _Tables, matches: list[str] | None) -> Iterator[str | ImageSource]:
+    if is_address(word):
+        yield _remote_images(word, tables.reporter)
+        return
     for path in [word] if matches is None else matches:
         if os.path.isdir(path):
             inside = tables_in(Path(path))
@@ -117,9 +122,17 @@ def folder_images(folder: str, reporter: Reporter | None = None) -> list[str]:
     return found
 
 
+def _remote_images(address: str, reporter: Reporter | None) -> ImageSource:
+    passed_over = PassedOver()
+    found = find_objects(address, passed_over)
+    if (others := passed_over.texts()) and reporter is not None:
+        reporter.note(f"{printable(address)!r}: {' '.join(others)}")
+    return found
+
+
 def _matches(word: str) -> list[str] | None:
     """The files that a pattern matches, sorted; None where `word` is no pattern, or a file is called so."""
-    if not glob.has_magic(word) or os.path.lexists(word):
+    if is_address(word) or not glob.has_magic(word) or os.path.lexists(word):
         return None
     found = sorted((path for path in glob.iglob(word, recursive=True) if not os.path.isdir(path)), key=os.fsencode)
     if not found:
