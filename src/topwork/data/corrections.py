@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from topwork.data.sources import FileImages, ImageSource
+from topwork.data.sources import ArchiveImages, FileImages, ImageSource
 from topwork.errors import DataError
 from topwork.files import printable, read_regular
 from topwork.types import IntArray
@@ -102,7 +102,7 @@ def find_by_name(source: ImageSource, rows: IntArray, names: Iterable[str], orig
     """
     wanted, every = list(names), [source.name(int(row)) for row in rows]
     places = {name: i for i, name in enumerate(every)}
-    if isinstance(source, FileImages) and not set(wanted) <= set(places):
+    if isinstance(source, FileImages | ArchiveImages) and not set(wanted) <= set(places):
         paths = {os.path.abspath(source.paths[row]): i for i, row in enumerate(rows)}
         places = {name: paths[path] for name in wanted if (path := os.path.abspath(name)) in paths} | places
     missing = [name for name in wanted if name not in places]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -11,9 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from topwork.data import buckets, folders, named, shards, tables
+from topwork.data import buckets, folders, named, packed, shards, tables
+from topwork.data.archives import is_archive
 from topwork.data.corrections import UNCORRECTED, Corrections, find_by_name
-from topwork.data.decoding import Payload, as_image_array
+from topwork.data.decoding import Payload, StoredImage, as_image_array
 from topwork.data.images import Images
 from topwork.data.labels import doubtful_names, label_array, normal_form, require_single_labels
 from topwork.data.sources import ArrayImages, ImageSource
@@ -30,6 +32,7 @@ from topwork.data.splits import (
     find_units,
 )
 from topwork.data.table import UNLABELLED, LabelTable, Wanted, require_known_classes
+from topwork.data.walking import Folder
 from topwork.errors import DataError, OptionError, ShapeError, did_you_mean
 from topwork.files import printable
 from topwork.objects import is_address
@@ -107,7 +110,7 @@ class ImageDataset(Images):
         if is_address(str(path)):
             table = buckets.read_bucket(str(path), ignore_classes, grouping)
         else:
-            table = folders.read_folder(Path(path), ignore_classes, grouping)
+            table = folders.read_folder(Folder(Path(path)), ignore_classes, grouping)
         wanted = Wanted(ignore_classes, min_images, val_as=val_as)
         options = {**asdict(wanted), "group_by": group_by, "group_pattern": group_pattern}
         return cls._from_labels(table, str(path), wanted, options)
@@ -154,10 +157,61 @@ class ImageDataset(Images):
         """
         columns = tables.Columns(image_column, label_column, split_column, group_column)
         wanted = Wanted(ignore_classes, min_images, skip_unlabelled, val_as)
-        found = shards.find_tables(str(path)) or [Path(path)]
-        table = shards.read_tables(found, columns, None if image_root is None else Path(image_root))
+        found = shards.find_shards(str(path)) or [Path(path)]
+        root = None if image_root is None else Path(image_root)
+        table = shards.read_shards(found, lambda one: tables.read_table(one, columns, root))
         options = {**asdict(wanted), **columns.arguments(), "image_root": image_root and str(image_root)}
         return cls._from_labels(table, str(path), wanted, options)
+
+    @classmethod
+    def from_archive(
+        cls,
+        path: str | Path,
+        *,
+        label_column: str | None = None,
+        ignore_classes: Sequence[str] = (),
+        min_images: int = 0,
+        skip_unlabelled: bool = False,
+        val_as: ValAs = "test",
+        group_by: GroupBy | None = None,
+        group_pattern: str | None = None,
+    ) -> ImageDataset:
+        """A `.zip`, `.tar`, `.tar.gz` or `.tgz`, read where it is: nothing is unpacked.
+
+        It holds what a folder may hold, by the rules of `from_directory`. Or else the labels are in files beside the
+        images, as webdataset has it: `007.cls`, `007.json` or `007.txt` for `007.jpg`.
+
+        Args:
+            path: the archive; or a folder of archives, or a pattern such as `train-{0000..0003}.tar` or `data/*.tar`.
+                Of several, the names tell the splits where their content doesn't.
+            label_column: what the label is called in `.json` files; None finds it by its usual names.
+            ignore_classes: as in `from_directory`, as for min_images, val_as, group_by and group_pattern.
+            min_images: classes with fewer images are left out.
+            skip_unlabelled: as in `from_table`.
+            val_as: what validation images are for where there are no test images.
+            group_by: which images stay in one split.
+            group_pattern: the same, by a regular expression.
+
+        Raises:
+            DataError: no such archive, one that is damaged, encrypted or a bomb; or as `from_directory`.
+            OptionError: the pattern is no regular expression, or has no capture.
+        """
+        grouping = folders.Grouping(group_by, group_pattern)
+        found = shards.find_shards(str(path)) or [Path(path)]
+        named_from = None if len(found) == 1 else Path(os.path.commonpath([one.parent for one in found]))
+        table = shards.read_shards(
+            found,
+            lambda one: packed.read_archive(
+                one,
+                label_column=label_column,
+                ignore_classes=ignore_classes,
+                grouping=grouping,
+                named_from=named_from,
+            ),
+        )
+        wanted = Wanted(ignore_classes, min_images, skip_unlabelled, val_as)
+        options = {"label_column": label_column, "group_by": group_by, "group_pattern": group_pattern}
+        return cls._from_labels(table, str(path), wanted, {**asdict(wanted), **options})
 
     @classmethod
     def from_arrays(
@@ -222,9 +276,9 @@ class ImageDataset(Images):
         group_pattern: str | None = None,
         offline: bool = False,
     ) -> ImageDataset:
-        """The images that `source` names: a folder, a CSV or Parquet table, several, an object store, or a named set.
+        """The images that `source` names: a folder, local or in an object store, a table, an archive, or a named set.
 
-        The arguments are those of `from_table` and `from_directory`.
+        The arguments are those of `from_table`, `from_archive` and `from_directory`.
 
         Raises:
             DataError: it is none of these, or can't be used.
@@ -232,37 +286,26 @@ class ImageDataset(Images):
         if not str(source):
             raise DataError("Expected a folder, a table or a named set; got an empty name. An unset variable, perhaps?")
         is_remote = is_address(str(source))
-        is_table = not is_remote and shards.find_tables(str(source)) is not None
-        is_folder = is_remote or (Path(source).is_dir() and not is_table)
-        columns = tables.Columns(image_column, label_column, split_column, group_column)
-        for_tables = {**columns.arguments(), "image_root": image_root, "skip_unlabelled": skip_unlabelled}
+        found = [] if is_remote else shards.find_shards(str(source)) or []
+        is_packed = bool(found) and is_archive(str(found[0]))
+        is_table, is_folder = bool(found) and not is_packed, is_remote or (Path(source).is_dir() and not found)
+        columns: dict[str, Any] = tables.Columns(image_column, label_column, split_column, group_column).arguments()
+        label: dict[str, Any] = {"label_column": columns.pop("label_column"), "skip_unlabelled": skip_unlabelled}
+        grouping: dict[str, Any] = {"group_by": group_by, "group_pattern": group_pattern}
         if not is_table:
-            _require_none(for_tables, source, "a CSV or Parquet table")
-        if not is_folder:
-            _require_none({"group_by": group_by, "group_pattern": group_pattern}, source, "a folder of images")
+            _require_none({**columns, "image_root": image_root}, source, "a CSV or Parquet table")
+        if not (is_table or is_packed):
+            _require_none(label, source, "a table or an archive")
+        if not (is_folder or is_packed):
+            _require_none(grouping, source, "a folder or an archive of images")
+        wanted = Wanted(ignore_classes, min_images, skip_unlabelled, val_as)
+        common: dict[str, Any] = {"ignore_classes": ignore_classes, "min_images": min_images, "val_as": val_as}
         if is_table:
-            return cls.from_table(
-                source,
-                image_column=image_column,
-                label_column=label_column,
-                split_column=split_column,
-                group_column=group_column,
-                image_root=image_root,
-                ignore_classes=ignore_classes,
-                min_images=min_images,
-                skip_unlabelled=skip_unlabelled,
-                val_as=val_as,
-            )
+            return cls.from_table(source, **columns, **label, image_root=image_root, **common)
+        if is_packed:
+            return cls.from_archive(source, **label, **grouping, **common)
         if is_folder or str(source) not in named.NAMES:
-            return cls.from_directory(
-                source,
-                ignore_classes=ignore_classes,
-                min_images=min_images,
-                val_as=val_as,
-                group_by=group_by,
-                group_pattern=group_pattern,
-            )
-        wanted = Wanted(ignore_classes, min_images, val_as=val_as)
+            return cls.from_directory(source, **grouping, **common)
         return cls._from_labels(named.read_named(str(source), offline=offline), str(source), wanted, asdict(wanted))
 
     @classmethod
@@ -541,7 +584,7 @@ def as_payloads(images: NDArray[np.uint8] | Sequence[Any]) -> NDArray[np.uint8] 
     for i, image in enumerate(images):
         if isinstance(image, str):
             payloads.append(Path(image))
-        elif isinstance(image, bytes | Path | Image.Image):
+        elif isinstance(image, bytes | Path | StoredImage | Image.Image):
             payloads.append(image)
         elif isinstance(image, np.ndarray):
             payloads.append(as_image_array(image[None])[0])

@@ -16,10 +16,11 @@ import os
 import struct
 import warnings
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 import PIL
@@ -43,8 +44,27 @@ from topwork.files import open_regular, read_regular
 from topwork.recipe import PAD_COLOUR, Recipe
 from topwork.types import Filter, ImageArray, ValueRange
 
-Payload: TypeAlias = Path | bytes | ImageArray | Image.Image
-"""One image as it comes: a file, encoded bytes, `(H, W)`, `(H, W, 1 | 3 | 4)` uint8, or a PIL image."""
+
+class StoredImage(ABC):
+    """An encoded image that isn't a file of its own; its bytes are read when they are asked for."""
+
+    @property
+    def held(self) -> int:
+        """How many bytes of it are in memory already."""
+        return 0
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """Its bytes, `MAX_BYTES` at most.
+
+        Raises:
+            OSError: they can't be read.
+        """
+
+
+Payload: TypeAlias = Path | StoredImage | bytes | ImageArray | Image.Image
+"""One image as it comes: a file or what else stores it, encoded bytes, `(H, W)`, `(H, W, 1 | 3 | 4)` uint8, or a PIL
+image."""
 
 _DECODER_ERRORS = (
     *(OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError, AttributeError),
@@ -225,7 +245,7 @@ def has_several_frames(payload: Payload) -> bool:
     if isinstance(payload, Image.Image):
         return bool(getattr(payload, "is_animated", False))
     try:
-        with open_regular(payload) if isinstance(payload, Path) else io.BytesIO(payload) as file:
+        with _opened(payload) as file:
             is_scan = is_dicom(file.read(132))
             file.seek(0)
             if is_scan:
@@ -259,6 +279,15 @@ def deep_values(payload: Payload, name: str) -> NDArray[np.generic] | None:
     return np.asarray(image) if image.mode.startswith(_DEEP) else None
 
 
+def read_encoded(payload: Path | StoredImage) -> bytes:
+    """The bytes of a file or stored image, `MAX_BYTES` at most.
+
+    Raises:
+        OSError: they can't be read.
+    """
+    return read_regular(payload, at_most=MAX_BYTES) if isinstance(payload, Path) else payload.read()
+
+
 def digest_of(payload: Payload) -> bytes:
     """A 128-bit digest of an image's content: its encoded bytes, or the pixels of an array or picture.
 
@@ -266,8 +295,8 @@ def digest_of(payload: Payload) -> bytes:
         OSError: the file can't be read.
         BadImageError: the picture can't be.
     """
-    if isinstance(payload, Path):
-        payload = read_regular(payload, at_most=MAX_BYTES)
+    if isinstance(payload, Path | StoredImage):
+        payload = read_encoded(payload)
     if isinstance(payload, bytes):
         salt = _TRANSPARENT if _has_transparent_colour(payload) else b""
         return hashlib.blake2b(payload, digest_size=16, salt=salt).digest()
@@ -333,12 +362,18 @@ def _has_transparent_colour(content: bytes) -> bool:
     return b"tRNS" in content[: max(0, content.find(b"IDAT"))]
 
 
-def _head(payload: Path | bytes | Image.Image) -> Image.Image | None:
+def _opened(payload: Path | StoredImage | bytes) -> BinaryIO:
+    if isinstance(payload, Path):
+        return open_regular(payload)
+    return io.BytesIO(payload if isinstance(payload, bytes) else payload.read())
+
+
+def _head(payload: Path | StoredImage | bytes | Image.Image) -> Image.Image | None:
     """An image of which the head alone was read; None where it can't be."""
     if isinstance(payload, Image.Image):
         return payload
     try:
-        with open_regular(payload) if isinstance(payload, Path) else io.BytesIO(payload) as file:
+        with _opened(payload) as file:
             head = file.read(132)
             if _is_heic(head) or is_dicom(head):
                 file.seek(0)
@@ -355,8 +390,8 @@ def _open(payload: Payload, at_least: int | None, max_pixels: int) -> Image.Imag
         return payload
     if isinstance(payload, np.ndarray):
         return Image.fromarray(np.squeeze(payload, -1) if payload.ndim == 3 and payload.shape[-1] == 1 else payload)
-    if isinstance(payload, Path):
-        payload = read_regular(payload, at_most=MAX_BYTES)
+    if isinstance(payload, Path | StoredImage):
+        payload = read_encoded(payload)
     if not payload:
         raise ValueError("the file is empty")
     if is_dicom(payload):
@@ -428,11 +463,9 @@ def _from_deep(image: Image.Image, transparent: int | None, value_range: ValueRa
 
 def _why_unidentified(payload: Payload) -> str:
     head = b""
-    if isinstance(payload, Path):
-        with open_regular(payload) as file:
+    if isinstance(payload, Path | StoredImage | bytes):
+        with _opened(payload) as file:
             head = file.read(64)
-    elif isinstance(payload, bytes):
-        head = payload[:64]
     small = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     for beginning, kind in _OTHER_KINDS:
         if head.startswith(beginning) or small.startswith(beginning):
