@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,7 @@ def label(
     from topwork.data.images import UnlabelledImages
     from topwork.data.journal import open_journal
     from topwork.errors import EnvironmentProblem, OptionError
+    from topwork.files import printable
     from topwork.runs.labelling import journal_beside, read_folder_labels, train_on_journal
 
     try:
@@ -102,7 +104,8 @@ def label(
             read_folder_labels(folder, opened, reporter)
 
         def train(to: Reporter) -> Path:
-            return train_on_journal(folder, path, backbone, device=device, reporter=to)
+            command = printable(shlex.join(["topwork", "train", str(folder), "--labels", str(path)]))
+            return train_on_journal(folder, path, backbone, device=device, command=command, reporter=to)
 
         session = Session(images, opened, backbone, device=device, review=review, train=train)
         secret = token or secrets.token_urlsafe(24)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from topwork.backbones.backbone import Backbone
@@ -11,7 +10,6 @@ from topwork.data.dataset import ImageDataset
 from topwork.data.journal import FOLDER, LABELLED, Journal, Row
 from topwork.data.labelled_folder import hex_of
 from topwork.errors import DataError
-from topwork.files import printable
 from topwork.progress import Reporter
 from topwork.runs.run import train
 
@@ -22,12 +20,13 @@ def journal_beside(folder: Path) -> Path:
     return folder.parent / f"{whole.name}.labels.csv" if folder.name else whole.parent / f"{whole.name}.labels.csv"
 
 
-def train_on_journal(folder: Path, journal: Path, backbone: Backbone, *, device: Device, reporter: Reporter) -> Path:
+def train_on_journal(
+    folder: Path, journal: Path, backbone: Backbone, *, device: Device, command: str, reporter: Reporter
+) -> Path:
     """Train as `topwork train FOLDER --labels JOURNAL` does; returns the run folder."""
     dataset = ImageDataset.from_journal(folder, journal)
     for note in dataset.notes:
         reporter.note(note)
-    command = printable(shlex.join(["topwork", "train", str(folder), "--labels", str(journal)]))
     return train(dataset, backbone, device=device, command=command, reporter=reporter).folder
 
 
