@@ -130,3 +130,9 @@ def serve_with_limits() -> Callable[..., object]:
 def serve() -> Callable[..., object]:
     """`serving`, for tests that want a service of their own."""
     return serving
+
+
+@pytest.fixture(scope="session")
+def serve_as() -> Callable[..., object]:
+    """`_started`, for tests that start the service with arguments to Python, and an environment, of their own."""
+    return _started

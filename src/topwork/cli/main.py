@@ -22,7 +22,7 @@ from topwork.cli.predict import predict
 from topwork.cli.serve import serve
 from topwork.cli.train import train
 from topwork.cli.words import say, with_flags
-from topwork.errors import TopworkError
+from topwork.errors import TopworkError, not_installed
 from topwork.version import VERSION
 
 
@@ -59,6 +59,9 @@ def run() -> None:
         sys.exit(error.exit_code)
     except TopworkError as error:
         say(with_flags(f"Error: {error}"), err=True)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        say(f"Error: {not_installed(error)}", err=True)
         sys.exit(1)
     except (KeyboardInterrupt, click.exceptions.Abort):
         say(

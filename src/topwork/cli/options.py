@@ -156,7 +156,7 @@ def backbone_options(function: Function) -> Function:
             "value_range",
             type=_Range(),
             metavar="LOW,HIGH",
-            help="Of grey pictures with 16 or 32 bits, the values that become black and white, such as 0,4095.  "
+            help="Of pictures with 16 or 32 bits a channel, the values that become black and white, such as 0,4095.  "
             "[default: what the images for training use]",
         ),
         click.option("--offline", is_flag=True, help="Never use the network."),
@@ -260,7 +260,8 @@ def load_dataset(source: str, options: dict[str, Any], reporter: Reporter, *, of
 
     columns = {name: value for name, value in options.items() if name not in ("exclude", "relabel")}
     dataset = ImageDataset.load(source, **columns, offline=offline)
-    reporter.note(f"{counted(len(dataset), 'image')} of {len(dataset.class_names):,} classes in {dataset.origin}")
+    classes = counted(len(dataset.class_names), "class", "classes")
+    reporter.note(f"{counted(len(dataset), 'image')} of {classes} in {dataset.origin}")
     for note in dataset.notes:
         reporter.warning(note)
     return _corrected(dataset, options["exclude"], options["relabel"], reporter)

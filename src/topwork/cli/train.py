@@ -122,8 +122,8 @@ def train(source: str, **options: Any) -> None:
     """Train a classifier on the images in SOURCE, test it, and write a run folder.
 
     SOURCE is a folder with a sub-folder per class (or train/, validation/, test/ above the classes), a CSV or
-    Parquet table, a zip or tar, a folder or quoted pattern of tables or archives, or one of digits, mnist,
-    fashion_mnist, cifar10, cifar100.
+    Parquet table, a zip or tar, a folder or quoted pattern of tables or archives, an address such as
+    s3://bucket/photos/, or one of digits, mnist, fashion_mnist, cifar10, cifar100.
     """
     top = _top(options)
     if options["features"] != "last":
