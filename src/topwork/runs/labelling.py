@@ -17,7 +17,7 @@ from topwork.runs.run import train
 def journal_beside(folder: Path) -> Path:
     """Where the labels of a folder are kept unless another file is named: `photos.labels.csv` beside `photos`."""
     whole = folder.resolve()
-    return folder.parent / f"{whole.name}.labels.csv" if folder.name else whole.parent / f"{whole.name}.labels.csv"
+    return (folder.parent if folder.name not in ("", "..") else whole.parent) / f"{whole.name}.labels.csv"
 
 
 def train_on_journal(
