@@ -105,6 +105,9 @@ def test_class_folders_are_first_labels_in_review(unlabelled: Path) -> None:
             ("cedar", 4),
         ]
         assert not state["can_undo"]
+        client.post("/api/exclude", json={"ids": [0]})
+        assert [item["excluded"] for item in client.post("/api/undo", json={}).json()["undone"]] == [False]
+        assert client.post("/api/undo", json={}).json()["undone"] == []
     assert len(ImageDataset.from_journal(unlabelled, unlabelled.parent / "photos.labels.csv")) == 12
 
 

@@ -104,8 +104,8 @@ def label(
             read_folder_labels(folder, opened, reporter)
 
         def train(to: Reporter) -> Path:
-            command = printable(shlex.join(["topwork", "train", str(folder), "--labels", str(path)]))
-            return train_on_journal(folder, path, backbone, device=device, command=command, reporter=to)
+            command = shlex.join(["topwork", "train", str(folder), "--labels", str(path)])
+            return train_on_journal(folder, path, backbone, device=device, command=printable(command), reporter=to)
 
         session = Session(images, opened, backbone, device=device, review=review, train=train)
         secret = token or secrets.token_urlsafe(24)

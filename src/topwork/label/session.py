@@ -380,14 +380,13 @@ class Session:
         return self.label([(place, name) for place in chosen], MACHINE) if chosen else 0
 
     def decide(self, key: str, do: str, label: str | None, places: Sequence[int] | None) -> int:
-        """Settle a finding: keep the images as they are, give them a label, or exclude them."""
+        """Settle a finding: keep its images, or those named, as they are, give them a label, or exclude them."""
         with self._lock:
             found = next((one for one in (*self.analysis.findings, *self._found) if one.key == key), None)
-        if found is None:
+        if found is None and places is None:
             raise OptionError("This finding is no longer there. Load the page again.")
-        chosen = list(found.ids if do == "keep" else found.ids[:1]) if places is None else list(places)
-        if not set(chosen) <= set(found.ids):
-            raise OptionError("Expected images of this finding.")
+        # while a person looks at a finding, it may vanish: which images are meant suffices
+        chosen = list(places or (found.ids if found else ()))
         if do == "relabel":
             return self.label([(place, class_name(label or "")) for place in chosen])
         return self.mark(chosen, KEPT if do == "keep" else EXCLUDED)

@@ -53,6 +53,8 @@ function classButton(name, i, letter) {
   button.type = "button";
   button.dataset.name = name;
   button.setAttribute("aria-label", name);
+  const keys = [i < 9 ? String(i + 1) : "", letter || ""].filter((key) => key);
+  if (keys.length) button.setAttribute("aria-keyshortcuts", keys.join(" "));
   const spelt = make("span");
   const where = letter ? name.toLowerCase().indexOf(letter) : -1;
   if (where < 0) spelt.textContent = name;
@@ -198,7 +200,8 @@ events.addEventListener("state", () => {
   const parts = [extracting ? `${number(looked)} of ${counted(images, "image")} looked at (${state.backbone})` : counted(images, "image")];
   parts.push(`${number(labelled)} labelled`);
   for (const [n, word] of [[skipped, "skipped"], [excluded, "excluded"], [unreadable, "can’t be read"]]) if (n) parts.push(`${number(n)} ${word}`);
-  at("about").textContent = `${parts.join(" · ")}${message ? `. ${message}` : ""}`;
+  at("about").textContent = parts.join(" · ");
+  if (at("notice").textContent !== (message || "")) at("notice").textContent = message || "";
   at("extracting").hidden = !extracting;
   Object.assign(at("extracting"), { max: images, value: looked });
   at("undo").disabled = !state.can_undo;
