@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from topwork.data.decoding import digest_of
 from topwork.data.sources import FileImages, ImageSource, require_rows
-from topwork.data.walking import PassedOver, sorted_image_files
+from topwork.data.walking import Folder, PassedOver, sorted_image_files
 from topwork.errors import BadImageError, DataError
 from topwork.files import printable
 from topwork.progress import Reporter
@@ -118,7 +118,7 @@ class UnlabelledImages(Images):
         root, passed_over = Path(path), PassedOver()
         if not root.is_dir():
             raise DataError(f"Expected a folder of images; {printable(str(path))!r} is none.")
-        paths = sorted_image_files(root, passed_over)
+        paths = sorted_image_files(Folder(root), passed_over)
         if not paths:
             raise DataError(f"There is no image in {printable(str(path))!r}, nor in its sub-folders.")
         images = cls.from_source(FileImages(tuple(paths), str(root)), str(path))

@@ -1,4 +1,4 @@
-"""Where images come from: files, rows of a Parquet table, bytes, an array. None is read before it's asked for."""
+"""Where images come from: files, archives, a Parquet table, bytes, an array. None is read before it's asked for."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from topwork.data.archives import Archive
 from topwork.data.decoding import Payload
 from topwork.errors import DataError
 from topwork.files import open_regular, printable
@@ -47,8 +48,25 @@ class FileImages:
             yield Path(self.paths[row])
 
     def name(self, row: int) -> str:
-        path = self.paths[row]
-        return printable(os.path.relpath(path, self.root) if self.root else path)
+        return _shown(self.paths[row], self.root)
+
+
+@dataclass(frozen=True, eq=False)
+class ArchiveImages:
+    """Members of a zip or tar, read where they are. The paths begin with the archive's, and come in its order."""
+
+    archive: Archive
+    paths: tuple[str, ...]
+    root: str = ""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def payloads(self, rows: IntArray) -> Iterator[Payload]:
+        return self.archive.read(self.paths[row] for row in rows)
+
+    def name(self, row: int) -> str:
+        return _shown(self.paths[row], self.root)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +191,10 @@ class JoinedImages:
     def _starts(self) -> list[int]:
         """The first row of each part, and N."""
         return [0, *accumulate(len(part) for part in self.parts)]
+
+
+def _shown(path: str, root: str) -> str:
+    return printable(os.path.relpath(path, root) if root else path)
 
 
 def require_rows(rows: IntArray, n: int) -> IntArray:

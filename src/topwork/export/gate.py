@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from topwork.data.decoding import Payload
+from topwork.data.decoding import Payload, StoredImage
 from topwork.errors import ExportError
 from topwork.export.formats import Format
 from topwork.files import staging_folder
@@ -138,8 +138,8 @@ def _as_file(image: Payload, path: Path) -> str:
     """The path of a file with this image, written at `path` where it isn't a file already."""
     if isinstance(image, Path):
         return fspath(image.resolve())
-    if isinstance(image, bytes):
-        path.write_bytes(image)
+    if isinstance(image, bytes | StoredImage):
+        path.write_bytes(image if isinstance(image, bytes) else image.read())
     else:
         picture = image if isinstance(image, Image.Image) else Image.fromarray(np.squeeze(image))
         encoded = io.BytesIO()
