@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from topwork.data.decoding import Payload, StoredImage
+from topwork.data.decoding import MAX_PIXELS, Payload, StoredImage, read_encoded
+from topwork.data.dicom import is_dicom, open_dicom
 from topwork.errors import ExportError
 from topwork.export.formats import Format
 from topwork.files import staging_folder
@@ -135,14 +136,18 @@ def run_program(folder: Path, images: Sequence[Payload]) -> Answers:
 
 
 def _as_file(image: Payload, path: Path) -> str:
-    """The path of a file with this image, written at `path` where it isn't a file already."""
-    if isinstance(image, Path):
-        return fspath(image.resolve())
-    if isinstance(image, bytes | StoredImage):
-        path.write_bytes(image if isinstance(image, bytes) else image.read())
-    else:
-        picture = image if isinstance(image, Image.Image) else Image.fromarray(np.squeeze(image))
-        encoded = io.BytesIO()
-        picture.save(encoded, "TIFF" if picture.mode in ("I", "F") else "PNG")  # PNG has 16 bits at most
-        path.write_bytes(encoded.getvalue())
+    """The path of a file with this image, written at `path` where it isn't a file already that the program reads."""
+    if isinstance(image, Path | StoredImage | bytes):
+        content = image if isinstance(image, bytes) else read_encoded(image)
+        if is_dicom(content):
+            image = open_dicom(content, MAX_PIXELS)
+        elif isinstance(image, Path):
+            return fspath(image.resolve())
+        else:
+            path.write_bytes(content)
+            return fspath(path)
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(np.squeeze(image))
+    encoded = io.BytesIO()
+    picture.save(encoded, "TIFF" if picture.mode in ("I", "F") else "PNG")  # PNG has 16 bits at most
+    path.write_bytes(encoded.getvalue())
     return fspath(path)
