@@ -21,7 +21,7 @@ from topwork.words import counted
 
 if TYPE_CHECKING:
     from topwork.backbones.backbone import Backbone
-    from topwork.classifier.training import Training
+    from topwork.classifier.record import Training
     from topwork.runs.run import Run
 
 EPILOG = """\b

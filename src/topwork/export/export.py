@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from topwork.classifier.classifier import ImageClassifier
-from topwork.classifier.saving import dense_top
 from topwork.data.dataset import as_payloads
 from topwork.errors import ExportError
 from topwork.export.formats import Format, find_format
@@ -29,6 +28,7 @@ from topwork.files import (
     write_json,
     write_tensors,
 )
+from topwork.tops.answering import dense_top
 from topwork.tops.dense_stack import DenseStack
 from topwork.version import VERSION
 
@@ -92,7 +92,7 @@ def export_classifier(
         raise ExportError(f"{printable(str(folder))!r} holds something that isn't an export. Choose another folder.")
     if classifier.backbone.precision != "f32":
         classifier = replace(classifier, backbone=replace(classifier.backbone, precision="f32"))
-    model = _Model(classifier, dense_top(classifier, "exported", ExportError), export_metadata(classifier), int8)
+    model = _Model(classifier, dense_top(classifier.top, "exported", ExportError), export_metadata(classifier), int8)
     payloads = tuple(as_payloads(list(images if int8 is None else int8.test)))
     expected = classifier.predict_proba(payloads)
     with atomic_folder(folder, replace=True) as staging:

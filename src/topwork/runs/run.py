@@ -18,9 +18,10 @@ from topwork.backbones.engines import Device
 from topwork.checks.check import DataCheck, check_dataset
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.fitting import CrossTest, cross_test
+from topwork.classifier.loading import load_classifier
 from topwork.classifier.predictions import Predictions
-from topwork.classifier.saving import load_classifier
-from topwork.classifier.training import Training, fit_classifier
+from topwork.classifier.record import Training
+from topwork.classifier.training import fit_classifier
 from topwork.data.archives import stem_of
 from topwork.data.dataset import ImageDataset
 from topwork.data.shards import is_pattern
