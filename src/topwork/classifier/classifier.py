@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topwork.backbones.backbone import Backbone
-from topwork.backbones.engines import Device, DirectEngine, open_engine
+from topwork.backbones.engines import DirectEngine, open_engine
 from topwork.classifier.predictions import Predictions, join_predictions
 from topwork.classifier.saving import save_classifier
 from topwork.data.dataset import ImageDataset, as_payloads
@@ -25,7 +25,7 @@ from topwork.progress import Reporter
 from topwork.tops.answering import Top
 from topwork.tops.dense_stack import DenseStack, softmax
 from topwork.tops.novelty import Novelty
-from topwork.types import FloatArray, IntArray, StrArray
+from topwork.types import Device, FloatArray, IntArray, StrArray
 
 if TYPE_CHECKING:
     from topwork.classifier.record import Training

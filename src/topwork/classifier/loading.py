@@ -7,7 +7,6 @@ from pathlib import Path
 
 from topwork.backbones.backbone import backbone_of_file, load_backbone
 from topwork.backbones.cards import cards
-from topwork.backbones.engines import Device
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.manifest import BACKBONE, MANIFEST, NETWORK, NOVELTY, TOP, read_manifest
 from topwork.errors import SavedFileError, TopworkError, UnknownNameError
@@ -15,6 +14,7 @@ from topwork.files import printable, read_tensors, sha256_of_file
 from topwork.recipe import Recipe
 from topwork.tops.dense_stack import DenseStack
 from topwork.tops.novelty import Novelty
+from topwork.types import Device
 
 
 def load_classifier(path: str | Path, *, device: Device = "auto") -> ImageClassifier:

@@ -11,7 +11,6 @@ from sklearn.base import ClassifierMixin, clone
 
 from topwork.backbones.backbone import Backbone
 from topwork.backbones.cards import AUTO
-from topwork.backbones.engines import Device
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.fitting import Examples, HeldOut, answering_top, fit_top, held_out_of, train_rows
 from topwork.classifier.record import Training
@@ -26,7 +25,7 @@ from topwork.progress import Reporter, console_reporter
 from topwork.tops.base import DenseTop
 from topwork.tops.linear import LinearTop
 from topwork.tops.novelty import FEWEST_FOR_NOVELTY, Novelty, fit_novelty
-from topwork.types import OnBadImage
+from topwork.types import Device, OnBadImage
 
 _END = {
     "strongest": (
