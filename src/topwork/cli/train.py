@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -17,11 +17,12 @@ from topwork.cli.options import (
     reporter_for,
 )
 from topwork.cli.words import cut_remark, frames_remark, say, say_json
+from topwork.types import OnBadImage
 from topwork.words import counted
 
 if TYPE_CHECKING:
     from topwork.backbones.backbone import Backbone
-    from topwork.classifier.training import Training
+    from topwork.classifier.record import Training
     from topwork.runs.run import Run
 
 EPILOG = """\b
@@ -106,7 +107,7 @@ class _TestAs(click.ParamType):  # type: ignore[type-arg]
 @data_options
 @click.option(
     "--on-bad-image",
-    type=click.Choice(["skip", "stop"]),
+    type=click.Choice(get_args(OnBadImage)),
     default="skip",
     show_default=True,
     help="Skip and list images that can't be read, or stop at the first.",

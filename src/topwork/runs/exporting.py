@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from topwork.classifier.classifier import ImageClassifier
-from topwork.classifier.saving import load_classifier
+from topwork.classifier.loading import load_classifier
 from topwork.data.dataset import ImageDataset
 from topwork.data.decoding import Payload, digest_of, quiet_pillow, read_image
 from topwork.data.splits import TEST, TRAIN
