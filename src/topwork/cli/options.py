@@ -196,6 +196,16 @@ def load_dataset_and_backbone(
     data = {name: options[name] for name in _DATA_OPTIONS}
     dataset = load_dataset(source, data, reporter, offline=options["offline"])
     load = partial(load_auto, dataset) if options["backbone"] == AUTO else partial(load_backbone, options["backbone"])
+    backbone = load_with(load, options, reporter, seed=seed)
+    if options["precision"] == "auto":
+        from topwork.classifier.precision import choose_precision
+
+        backbone = choose_precision(dataset, backbone, device=device, reporter=reporter)
+    return dataset, backbone
+
+
+def load_with(load: Callable[..., Backbone], options: dict[str, Any], reporter: Reporter, *, seed: int = 0) -> Backbone:
+    """The backbone that `load` gives for `backbone_options`; tells `reporter` which."""
     backbone = load(
         weights=options["weights"],
         size=options["size"],
@@ -214,11 +224,7 @@ def load_dataset_and_backbone(
     reporter.note(
         f"Backbone {backbone.name}, {backbone.size}×{backbone.size} pixels, weights {backbone.weights.origin}"
     )
-    if options["precision"] == "auto":
-        from topwork.classifier.precision import choose_precision
-
-        backbone = choose_precision(dataset, backbone, device=device, reporter=reporter)
-    return dataset, backbone
+    return backbone
 
 
 def device_option(function: Function) -> Function:
