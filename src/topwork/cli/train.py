@@ -112,6 +112,11 @@ class _TestAs(click.ParamType):  # type: ignore[type-arg]
     show_default=True,
     help="Skip and list images that can't be read, or stop at the first.",
 )
+@click.option(
+    "--store",
+    metavar="FOLDER|ADDRESS",
+    help="Take features from where `topwork extract` keeps them, instead of reading all images.",
+)
 @click.option("--no-check", is_flag=True, help="Don't look for copies, wrong labels and strange images.")
 @click.option("--mlflow", is_flag=True, help="Log the run to MLflow too; MLFLOW_TRACKING_URI says where.")
 @click.option("--tensorboard", is_flag=True, help="Log the run for TensorBoard too, in its folder.")
@@ -141,6 +146,11 @@ def train(source: str, **options: Any) -> None:
     dataset, backbone = load_dataset_and_backbone(
         source, options, reporter, device=options["device"], seed=options["seed"]
     )
+    if options["store"]:
+        from topwork.features.sharded import with_extracted
+        from topwork.objects import open_objects
+
+        dataset = with_extracted(dataset, backbone, open_objects(options["store"]), reporter=reporter)
     finished = train_run(
         dataset.split(test=options["test_as"], validation=options["validation_fraction"]),
         backbone,
