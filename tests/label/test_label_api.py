@@ -284,7 +284,7 @@ def test_a_run_is_trained_from_the_page(
 
     def train(reporter: Any) -> Path:
         return train_on_journal(
-            unlabelled, tmp_path / "labels.csv", page.session.backbone, device="cpu", reporter=reporter
+            unlabelled, tmp_path / "labels.csv", page.session.backbone, device="cpu", command="", reporter=reporter
         )
 
     with opened(unlabelled, train=train) as page:

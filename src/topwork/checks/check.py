@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topwork.backbones.backbone import Backbone
-from topwork.backbones.engines import Device
 from topwork.checks.copies import Copies, find_copies
 from topwork.checks.labels import LabelDoubts, find_label_doubts
 from topwork.checks.strange import strange_rows
@@ -30,7 +29,7 @@ from topwork.features.ranges import with_range
 from topwork.progress import Reporter
 from topwork.tops.cross_validation import out_of_sample_probabilities
 from topwork.tops.linear import FOLDS
-from topwork.types import FloatArray, IntArray, StrArray
+from topwork.types import Device, FloatArray, IntArray, StrArray
 from topwork.words import counted
 
 IMBALANCE = 10

@@ -141,7 +141,7 @@ def _beside(folder: Path) -> Path:
 
 def _trial(run: Path, token: str, device: Any) -> Trial:
     """The service for a finished run, within the page."""
-    from topwork.classifier.saving import load_classifier
+    from topwork.classifier.loading import load_classifier
     from topwork.label.app import Trial
     from topwork.serve.access import Access
     from topwork.serve.app import create_app

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -17,11 +17,12 @@ from topwork.cli.options import (
     reporter_for,
 )
 from topwork.cli.words import cut_remark, frames_remark, say, say_json
+from topwork.types import OnBadImage
 from topwork.words import counted
 
 if TYPE_CHECKING:
     from topwork.backbones.backbone import Backbone
-    from topwork.classifier.training import Training
+    from topwork.classifier.record import Training
     from topwork.runs.run import Run
 
 EPILOG = """\b
@@ -106,10 +107,15 @@ class _TestAs(click.ParamType):  # type: ignore[type-arg]
 @data_options
 @click.option(
     "--on-bad-image",
-    type=click.Choice(["skip", "stop"]),
+    type=click.Choice(get_args(OnBadImage)),
     default="skip",
     show_default=True,
     help="Skip and list images that can't be read, or stop at the first.",
+)
+@click.option(
+    "--store",
+    metavar="FOLDER|ADDRESS",
+    help="Take features from where `topwork extract` keeps them, instead of reading all images.",
 )
 @click.option("--no-check", is_flag=True, help="Don't look for copies, wrong labels and strange images.")
 @click.option("--mlflow", is_flag=True, help="Log the run to MLflow too; MLFLOW_TRACKING_URI says where.")
@@ -140,6 +146,11 @@ def train(source: str, **options: Any) -> None:
     dataset, backbone = load_dataset_and_backbone(
         source, options, reporter, device=options["device"], seed=options["seed"]
     )
+    if options["store"]:
+        from topwork.features.sharded import with_extracted
+        from topwork.objects import open_objects
+
+        dataset = with_extracted(dataset, backbone, open_objects(options["store"]), reporter=reporter)
     finished = train_run(
         dataset.split(test=options["test_as"], validation=options["validation_fraction"]),
         backbone,

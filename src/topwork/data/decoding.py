@@ -63,7 +63,7 @@ class StoredImage(ABC):
         """
 
 
-Payload: TypeAlias = Path | StoredImage | bytes | ImageArray | Image.Image
+Payload: TypeAlias = "Path | StoredImage | bytes | ImageArray | Image.Image"
 """One image as it comes: a file or what else stores it, encoded bytes, `(H, W)`, `(H, W, 1 | 3 | 4)` uint8, or a PIL
 image."""
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from topwork.backbones.backbone import Backbone
-from topwork.backbones.engines import Device
 from topwork.data.decoding import digest_of, read_image
 from topwork.data.images import UnlabelledImages
 from topwork.data.journal import (
@@ -43,7 +42,7 @@ from topwork.label.learning import Lesson, accuracy_of, advice_of, draw_curve, i
 from topwork.label.review import Finding, findings_of_images, findings_of_labels
 from topwork.memory import Rows, new_array
 from topwork.progress import Reporter, Task
-from topwork.types import FloatArray
+from topwork.types import Device, FloatArray
 from topwork.words import counted
 
 FIRST_IMAGES, MOST_IMAGES = 256, 4096

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from topwork.backbones.backbone import Backbone
-from topwork.backbones.engines import Device
 from topwork.data.dataset import ImageDataset
 from topwork.data.journal import FOLDER, LABELLED, Journal, Row
 from topwork.data.labelled_folder import hex_of
 from topwork.errors import DataError
 from topwork.progress import Reporter
 from topwork.runs.run import train
+from topwork.types import Device
 
 
 def train_on_journal(
