@@ -34,9 +34,9 @@ import topwork as tw
 from common import arguments
 from topwork.data.journal import LABELLED, PERSON, Labelling, Row, open_journal, read_journal
 from topwork.features.extraction import extract_features
+from topwork.label.analysis import DRAWN, FEWEST_FOR_DOUBT
 from topwork.label.choosing import choose, margin_doubt
 from topwork.label.learning import Lesson, learn
-from topwork.label.session import DRAWN, FEWEST_FOR_DOUBT
 
 MARKS = (20, 50, 100, 200, 400)
 AT_ONCE = 10
