@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topwork.backbones.backbone import Backbone
-from topwork.backbones.engines import Device, Engine, open_engine
+from topwork.backbones.engines import Engine, open_engine
 from topwork.data.decoding import Payload, StoredImage, digest_of, read_encoded
 from topwork.data.images import Images, UnlabelledImages, digest_of_unreadable
 from topwork.data.sources import ImageSource, ObjectImages
