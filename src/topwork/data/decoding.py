@@ -65,7 +65,7 @@ class StoredImage(ABC):
         """
 
 
-Payload: TypeAlias = Path | StoredImage | bytes | ImageArray | Image.Image
+Payload: TypeAlias = "Path | StoredImage | bytes | ImageArray | Image.Image"
 """One image as it comes: a file or what else stores it, encoded bytes, `(H, W)`, `(H, W, 1 | 3 | 4)` uint8, or a PIL
 image."""
 
@@ -298,8 +298,8 @@ def deep_values(payload: Payload, name: str) -> NDArray[np.generic] | None:
     return np.asarray(image) if image.mode.startswith(_DEEP) else None
 
 
-def for_other_programs(payload: Payload) -> Payload:
-    """An image as programs without Topwork can read it: a DICOM or a camera's raw file becomes a picture.
+def developed(payload: Payload) -> Payload:
+    """An image as it is; of a camera's raw file, which other programs can't read, the whole picture in it.
 
     Raises:
         ValueError: it can't be read, which never happens to an image that `read_image` has read.
@@ -308,10 +308,8 @@ def for_other_programs(payload: Payload) -> Payload:
     if not isinstance(payload, Path | StoredImage | bytes):
         return payload
     with _opened(payload) as file:
-        is_for_topwork = is_dicom(file.read(132))
-        file.seek(0)
-        is_for_topwork = is_for_topwork or raw_kind(file) != ""
-    return _open(payload, None, MAX_PIXELS, whole_values=False) if is_for_topwork else payload
+        is_raw = raw_kind(file) != ""
+    return _open(payload, None, MAX_PIXELS, whole_values=False) if is_raw else payload
 
 
 def read_encoded(payload: Path | StoredImage) -> bytes:
