@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -17,11 +17,12 @@ from topwork.cli.options import (
     reporter_for,
 )
 from topwork.cli.words import cut_remark, frames_remark, say, say_json
+from topwork.types import OnBadImage
 from topwork.words import counted
 
 if TYPE_CHECKING:
     from topwork.backbones.backbone import Backbone
-    from topwork.classifier.training import Training
+    from topwork.classifier.record import Training
     from topwork.runs.run import Run
 
 EPILOG = """\b
@@ -29,6 +30,7 @@ Examples:
   topwork train digits
   topwork train photos/
   topwork train photos/ --backbone resnet50v2 --top 256 --dropout 0.5 --patience 10
+  topwork train photos/ --labels photos.labels.csv    # made by `topwork label photos/`
   topwork train table.parquet --label-column species --group-column camera
   topwork train photos/ --exclude findings.csv --relabel findings.csv    # a run's findings.csv, filled in
 """
@@ -105,7 +107,7 @@ class _TestAs(click.ParamType):  # type: ignore[type-arg]
 @data_options
 @click.option(
     "--on-bad-image",
-    type=click.Choice(["skip", "stop"]),
+    type=click.Choice(get_args(OnBadImage)),
     default="skip",
     show_default=True,
     help="Skip and list images that can't be read, or stop at the first.",

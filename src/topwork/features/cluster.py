@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from topwork.backbones.backbone import Backbone
-from topwork.backbones.engines import Device, Engine, open_engine
+from topwork.backbones.engines import Engine, open_engine
 from topwork.data.decoding import digest_of
 from topwork.data.images import digest_of_unreadable
 from topwork.errors import BadImageError, EnvironmentProblem, OptionError, TopworkError
@@ -37,6 +37,7 @@ from topwork.features.sharded import (
 from topwork.files import fingerprint
 from topwork.objects import open_objects
 from topwork.progress import Reporter, Task
+from topwork.types import Device
 
 DEADLINE = 600.0
 """Seconds that a shard may take; part of one, as much less."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topwork.backbones.backbone import Backbone
-from topwork.backbones.engines import Device, Engine, open_engine
+from topwork.backbones.engines import Engine, open_engine
 from topwork.data.decoding import Payload, StoredImage, digest_of, read_encoded
 from topwork.data.images import Images, UnlabelledImages, digest_of_unreadable
 from topwork.data.sources import ImageSource, ObjectImages
@@ -27,7 +27,7 @@ from topwork.features.store import new_shelf, open_shelf
 from topwork.files import fingerprint, printable
 from topwork.objects import AT_ONCE, Objects
 from topwork.progress import Reporter
-from topwork.types import DigestArray, FloatArray, IntArray
+from topwork.types import Device, DigestArray, FloatArray, IntArray
 from topwork.words import counted
 
 Set = TypeVar("Set", bound=Images)

@@ -14,13 +14,13 @@ import numpy as np
 
 from topwork.backbones.backbone import Backbone
 from topwork.backbones.cards import AUTO
-from topwork.backbones.engines import Device
 from topwork.checks.check import DataCheck, check_dataset
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.fitting import CrossTest, cross_test
+from topwork.classifier.loading import load_classifier
 from topwork.classifier.predictions import Predictions
-from topwork.classifier.saving import load_classifier
-from topwork.classifier.training import Training, fit_classifier
+from topwork.classifier.record import Training
+from topwork.classifier.training import fit_classifier
 from topwork.data.archives import stem_of
 from topwork.data.dataset import ImageDataset
 from topwork.data.shards import is_pattern
@@ -33,7 +33,7 @@ from topwork.progress import Reporter, console_reporter
 from topwork.runs.folder import RunFacts, write_run_folder
 from topwork.runs.images import training_images
 from topwork.runs.trackers import require_trackers, track
-from topwork.types import OnBadImage
+from topwork.types import Device, OnBadImage
 from topwork.words import counted, first, listed
 
 _GROUP = ("group", "groups")
@@ -142,6 +142,8 @@ def evaluate_run(
         DataError: no images are left, or a class that the classifier does not know.
     """
     reporter = reporter or console_reporter()
+    if dataset.testable is not None:
+        dataset = dataset.select(dataset.testable)
     classifier = load_classifier(path, device=device)
     known = training_images(Path(path))
     if known is None:
@@ -318,5 +320,10 @@ def _cross_test(training: Training, tested: CrossTest) -> tuple[Evaluation, Pred
 def _evaluate_held_out(training: Training, class_names: tuple[str, ...]) -> Evaluation | None:
     if training.held_out is None:
         return None
-    labels = training.dataset.labels[training.features.indices[training.held_out.rows]]
-    return evaluate_probabilities(labels, training.held_out.probabilities, class_names)
+    dataset, images = training.dataset, training.features.indices[training.held_out.rows]
+    may_test = dataset.may_test[images]
+    if not may_test.any():
+        return None
+    return evaluate_probabilities(
+        dataset.labels[images][may_test], training.held_out.probabilities[may_test], class_names
+    )
