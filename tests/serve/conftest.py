@@ -47,8 +47,9 @@ _WITH_LIMITS = """
 import json, sys
 from topwork.classifier.loading import load_classifier
 from topwork.serve.limits import Connections, Limits
-from topwork.serve.running import address_of, listen, serve
+from topwork.serve.running import serve
 from topwork.serve.service import Service
+from topwork.web.listening import address_of, listen
 
 run, token, connections = sys.argv[1:]
 limits = Limits(image_bytes=100_000, connections=Connections(**json.loads(connections)))

@@ -15,6 +15,7 @@ from topwork.backbones.backbone import Backbone
 from topwork.checks.copies import Copies, find_copies
 from topwork.checks.labels import LabelDoubts, find_label_doubts
 from topwork.checks.strange import strange_rows
+from topwork.data.cells import harmless
 from topwork.data.dataset import ImageDataset
 from topwork.data.decoding import has_several_frames, quiet_pillow
 from topwork.data.images import Images
@@ -164,7 +165,10 @@ class DataCheck:
         text = io.StringIO()
         writer = csv.DictWriter(text, [*_FACTS, *_TO_FILL_IN], lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: _harmless(cell) for name, cell in row.items()} for row in self.findings())
+        writer.writerows(
+            {name: harmless(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
+            for row in self.findings()
+        )
         return text.getvalue()
 
     def _pair_row(self, place: int) -> dict[str, Any]:
@@ -215,11 +219,6 @@ class DataCheck:
             "images_with_several_frames": self.n_several_frames,
             "images_looked_at_for_frames": self.n_frames_looked_at,
         }
-
-
-def _harmless(cell: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: files and classes may be called `=cmd|…`."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def check_dataset(

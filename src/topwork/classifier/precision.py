@@ -8,7 +8,7 @@ import numpy as np
 
 from topwork.backbones.backbone import Backbone
 from topwork.backbones.engines import has_bf16
-from topwork.data.dataset import ImageDataset
+from topwork.data.images import Images
 from topwork.errors import TooManyBadImagesError
 from topwork.features.choice import backbone_for
 from topwork.features.extraction import extract_features
@@ -24,7 +24,7 @@ LEAST_AGREEMENT = 0.999
 
 
 def choose_precision(
-    dataset: ImageDataset, backbone: str | Backbone, *, device: Device = "auto", reporter: Reporter | None = None
+    dataset: Images, backbone: str | Backbone, *, device: Device = "auto", reporter: Reporter | None = None
 ) -> Backbone:
     """`backbone` in bf16 where that leaves the features of these images as they are, else in f32.
 

@@ -16,6 +16,7 @@ from topwork.cli.evaluate import evaluate
 from topwork.cli.explain import explain
 from topwork.cli.export import export
 from topwork.cli.info import info
+from topwork.cli.label import label
 from topwork.cli.learning_curve import learning_curve
 from topwork.cli.predict import predict
 from topwork.cli.serve import serve
@@ -39,7 +40,7 @@ def main() -> None:
 
 
 for _command in (
-    *(train, predict, export, serve, evaluate, explain, info),
+    *(label, train, predict, export, serve, evaluate, explain, info),
     *(check, learning_curve, compare, backbones, cache),
 ):
     main.add_command(_command)

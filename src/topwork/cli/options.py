@@ -16,6 +16,7 @@ from topwork.words import counted
 if TYPE_CHECKING:
     from topwork.backbones.backbone import Backbone
     from topwork.data.dataset import ImageDataset
+    from topwork.data.images import Images
     from topwork.progress import Reporter
     from topwork.types import ValueRange
 
@@ -24,7 +25,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _DATA_OPTIONS = (
     *("image_column", "label_column", "split_column", "group_column", "image_root"),
-    *("ignore_classes", "min_images", "skip_unlabelled", "val_as", "group_by", "group_pattern", "exclude", "relabel"),
+    *("ignore_classes", "min_images", "skip_unlabelled", "val_as", "group_by", "group_pattern", "labels"),
+    *("exclude", "relabel"),
 )
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -66,6 +68,12 @@ def data_options(function: Function) -> Function:
             "--group-pattern",
             metavar="REGEX",
             help="Keep images in one split in whose paths the first capture is the same, such as '(site[0-9]+)'.",
+        ),
+        click.option(
+            "--labels",
+            type=_FILE,
+            metavar="FILE",
+            help="Of a folder: the labels that `topwork label` wrote, in the place of sub-folders.",
         ),
         click.option(
             "--exclude",
@@ -148,7 +156,7 @@ def backbone_options(function: Function) -> Function:
             "value_range",
             type=_Range(),
             metavar="LOW,HIGH",
-            help="Of grey pictures with 16 or 32 bits, the values that become black and white, such as 0,4095.  "
+            help="Of pictures with 16 or 32 bits a channel, the values that become black and white, such as 0,4095.  "
             "[default: what the images for training use]",
         ),
         click.option("--offline", is_flag=True, help="Never use the network."),
@@ -187,15 +195,22 @@ def load_dataset_and_backbone(
     source: str, options: dict[str, Any], reporter: Reporter, *, device: Device, seed: int = 0
 ) -> tuple[ImageDataset, Backbone]:
     """The images in `source` by `data_options`, and the backbone by `backbone_options`; tells `reporter` which."""
+    data = {name: options[name] for name in _DATA_OPTIONS}
+    dataset = load_dataset(source, data, reporter, offline=options["offline"])
+    return dataset, load_backbone_for(dataset, options, reporter, device=device, seed=seed)
+
+
+def load_backbone_for(
+    images: Images, options: dict[str, Any], reporter: Reporter, *, device: Device, seed: int = 0
+) -> Backbone:
+    """The backbone by `backbone_options` that is to see these images; tells `reporter` which."""
     from topwork.backbones.backbone import load_backbone
     from topwork.backbones.cards import AUTO
     from topwork.features.choice import load_auto
 
     if options["backbone"] == AUTO and options["weights"]:
         raise click.UsageError("--weights are of a network: name it with --backbone.")
-    data = {name: options[name] for name in _DATA_OPTIONS}
-    dataset = load_dataset(source, data, reporter, offline=options["offline"])
-    load = partial(load_auto, dataset) if options["backbone"] == AUTO else partial(load_backbone, options["backbone"])
+    load = partial(load_auto, images) if options["backbone"] == AUTO else partial(load_backbone, options["backbone"])
     backbone = load(
         weights=options["weights"],
         size=options["size"],
@@ -217,8 +232,8 @@ def load_dataset_and_backbone(
     if options["precision"] == "auto":
         from topwork.classifier.precision import choose_precision
 
-        backbone = choose_precision(dataset, backbone, device=device, reporter=reporter)
-    return dataset, backbone
+        backbone = choose_precision(images, backbone, device=device, reporter=reporter)
+    return backbone
 
 
 def device_option(function: Function) -> Function:
@@ -245,7 +260,8 @@ def load_dataset(source: str, options: dict[str, Any], reporter: Reporter, *, of
 
     columns = {name: value for name, value in options.items() if name not in ("exclude", "relabel")}
     dataset = ImageDataset.load(source, **columns, offline=offline)
-    reporter.note(f"{counted(len(dataset), 'image')} of {len(dataset.class_names):,} classes in {dataset.origin}")
+    classes = counted(len(dataset.class_names), "class", "classes")
+    reporter.note(f"{counted(len(dataset), 'image')} of {classes} in {dataset.origin}")
     for note in dataset.notes:
         reporter.warning(note)
     return _corrected(dataset, options["exclude"], options["relabel"], reporter)

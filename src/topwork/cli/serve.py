@@ -61,10 +61,11 @@ def serve(
     from topwork.files import printable
 
     try:
-        from topwork.serve.access import is_this_machine
         from topwork.serve.limits import Limits
-        from topwork.serve.running import address_of, listen, serve
+        from topwork.serve.running import serve
         from topwork.serve.service import Service
+        from topwork.web.hosts import is_this_machine
+        from topwork.web.listening import address_of, listen
     except ImportError as error:
         raise EnvironmentProblem(
             f"topwork serve needs the extra 'serve': pip install 'topwork[serve]' ({error})."

@@ -30,6 +30,7 @@ Examples:
   topwork train digits
   topwork train photos/
   topwork train photos/ --backbone resnet50v2 --top 256 --dropout 0.5 --patience 10
+  topwork train photos/ --labels photos.labels.csv    # made by `topwork label photos/`
   topwork train table.parquet --label-column species --group-column camera
   topwork train photos/ --exclude findings.csv --relabel findings.csv    # a run's findings.csv, filled in
 """
@@ -122,8 +123,8 @@ def train(source: str, **options: Any) -> None:
     """Train a classifier on the images in SOURCE, test it, and write a run folder.
 
     SOURCE is a folder with a sub-folder per class (or train/, validation/, test/ above the classes), a CSV or
-    Parquet table, a zip or tar, a folder or quoted pattern of tables or archives, or one of digits, mnist,
-    fashion_mnist, cifar10, cifar100.
+    Parquet table, a zip or tar, a folder or quoted pattern of tables or archives, an address such as
+    s3://bucket/photos/, or one of digits, mnist, fashion_mnist, cifar10, cifar100.
     """
     top = _top(options)
     if options["features"] != "last":

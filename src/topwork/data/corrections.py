@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from topwork.data.cells import plain
 from topwork.data.sources import ArchiveImages, FileImages, ImageSource
 from topwork.errors import DataError
 from topwork.files import printable, read_regular
@@ -157,12 +158,7 @@ class _Table:
         for cells in self.cells:
             if any(cells):
                 cells = cells + [""] * (len(self.names) - len(cells))
-                yield dict(zip(self.names, map(_plain, cells), strict=False))
-
-
-def _plain(cell: str) -> str:
-    """A cell without the apostrophe that keeps spreadsheets from taking it for a formula."""
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in ("=", "+", "-", "@", "\t", "\r") else cell
+                yield dict(zip(self.names, map(plain, cells), strict=False))
 
 
 def _require_columns(table: _Table, columns: tuple[str, ...], path: Path) -> None:

@@ -121,6 +121,11 @@ def _of_classes(classes: Sequence[ClassFolder], files: list[list[str]], grouping
     if inner and grouping.by is None:
         shown = first(inner, between="; ")
         yield f"images in sub-folders of a class folder all count as its class: {shown}."
+        if len(inner) == len(classes) and len(inner) > 1 and len({text.partition("(")[2] for text in inner}) == 1:
+            yield (
+                "all class folders hold the same sub-folders. If these are the classes, put the images of each into "
+                "one folder; if the folders around them are splits, call them train, validation and test."
+            )
 
 
 def _inner_names(class_folder: Path, files: list[str]) -> list[str]:

@@ -186,6 +186,8 @@ def _with_splits(
     names = set(map(_name, folders))
     for folder, split in splits.items():
         place = _innermost(folder)
+        if split and place != folder and split_of(place.name) != split:
+            notes.append(f"the classes of {_name(folder)!r} are the folders in {_shown(place)}.")
         if not split or not subfolders(place):
             notes += _of_unlabelled(folder, passed_over)
             continue
@@ -198,10 +200,13 @@ def _with_splits(
 
 
 def _innermost(folder: Folder) -> Folder:
-    """`seg_train/seg_train`, as some archives are packed, where that is all that `seg_train` holds."""
-    inside = subfolders(folder)
-    is_packed = len(inside) == 1 and split_of(inside[0].name) == split_of(folder.name) and not n_loose(folder)
-    return _innermost(inside[0]) if is_packed else folder
+    """The folder with the classes: `seg_train/seg_train` or `train/images`, where that is all that the split holds."""
+    inside = [inner for inner in subfolders(folder) if holds_images(inner)]
+    if len(inside) != 1 or n_loose(folder):
+        return folder
+    is_packed = split_of(inside[0].name) == split_of(folder.name)
+    is_around = sum(map(holds_images, subfolders(inside[0]))) > 1 and not n_loose(inside[0])
+    return _innermost(inside[0]) if is_packed or is_around else folder
 
 
 def _subfolders_down_to(place: Folder, folder: Folder, passed_over: PassedOver) -> list[Folder]:

@@ -1,4 +1,4 @@
-"""Which pixel values become black and white, of grey pictures with 16 or 32 bits: those that the set uses.
+"""Which pixel values become black and white, of pictures with 16 or 32 bits a channel: those that the set uses.
 
 A detector with 12 bits writes files with 16. Kept as they are, such pictures are nearly black, and 16 of 256 levels are
 left of them. So the values of a sample say what becomes white, the same for all pictures: of whole numbers the

@@ -142,6 +142,8 @@ def evaluate_run(
         DataError: no images are left, or a class that the classifier does not know.
     """
     reporter = reporter or console_reporter()
+    if dataset.testable is not None:
+        dataset = dataset.select(dataset.testable)
     classifier = load_classifier(path, device=device)
     known = training_images(Path(path))
     if known is None:
@@ -318,5 +320,10 @@ def _cross_test(training: Training, tested: CrossTest) -> tuple[Evaluation, Pred
 def _evaluate_held_out(training: Training, class_names: tuple[str, ...]) -> Evaluation | None:
     if training.held_out is None:
         return None
-    labels = training.dataset.labels[training.features.indices[training.held_out.rows]]
-    return evaluate_probabilities(labels, training.held_out.probabilities, class_names)
+    dataset, images = training.dataset, training.features.indices[training.held_out.rows]
+    may_test = dataset.may_test[images]
+    if not may_test.any():
+        return None
+    return evaluate_probabilities(
+        dataset.labels[images][may_test], training.held_out.probabilities[may_test], class_names
+    )
