@@ -20,6 +20,7 @@ FLOORS = [
     {"keras_child", "kept", "memory"},
     {"data", "backbones"},
     {"features", "tops"},
+    {"tuning"},
     {"classifier"},
     {"evaluation", "checks"},
     {"report", "prediction", "export", "serve"},

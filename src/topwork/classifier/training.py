@@ -27,6 +27,7 @@ from topwork.progress import Reporter, Row, console_reporter
 from topwork.tops.base import DenseTop
 from topwork.tops.linear import LinearTop
 from topwork.tops.novelty import FEWEST_FOR_NOVELTY, Novelty, fit_novelty
+from topwork.tuning.choice import FineTuning
 from topwork.types import OnBadImage
 
 _END = {
@@ -60,6 +61,8 @@ class Training:
         bad: images that could not be read.
         seconds_features: time for features.
         seconds_top: time for the top.
+        fine_tuning: how fine-tuning went; None where there was none. Where it was better, the features, the examples
+            and what was held out are those of the tuned network, and the top is the one that it began with.
     """
 
     dataset: ImageDataset
@@ -76,6 +79,7 @@ class Training:
     bad: tuple[BadImage, ...]
     seconds_features: float
     seconds_top: float
+    fine_tuning: FineTuning | None = None
 
     @property
     def n_of_class(self) -> dict[str, int]:
@@ -159,7 +163,7 @@ def fit_classifier(
     held_out = held_out_of(fitted, examples)
     if held_out and held_out.end:
         reporter.warning(_END[held_out.end].format(l2=fitted.l2_))
-    novelty = _fit_novelty(examples, held_out, seed or 0)
+    novelty = novelty_of(examples, held_out, seed or 0)
     training = Training(
         dataset=dataset,
         features=features,
@@ -224,7 +228,7 @@ def _warn_of_memory(top: Any, examples: Examples, reporter: Reporter) -> None:
         )
 
 
-def _fit_novelty(examples: Examples, held_out: HeldOut | None, seed: int) -> Novelty | None:
+def novelty_of(examples: Examples, held_out: HeldOut | None, seed: int) -> Novelty | None:
     """What tells unknown images; None for a top that isn't ours, or where too few images were held out."""
     if held_out is None or len(held_out.rows) < FEWEST_FOR_NOVELTY:
         return None

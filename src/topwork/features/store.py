@@ -32,12 +32,13 @@ _FACTS = "facts.json"
 
 
 class Shelf:
-    """The features that one way of making them has given, by image digest."""
+    """The features that one way of making them has given, by image digest; `dtype` is that of their numbers."""
 
-    def __init__(self, folder: Path, n_features: int) -> None:
+    def __init__(self, folder: Path, n_features: int, dtype: str = "<f4") -> None:
         self.folder = folder
         self.n_features = n_features
-        self._record = np.dtype([("digest", "S16"), ("values", "<f4", (n_features,))])
+        self.dtype = dtype
+        self._record = np.dtype([("digest", "S16"), ("values", dtype, (n_features,))])
         self._shards = [shard for path in sorted(folder.glob("*.npy")) if (shard := self._shard(path)) is not None]
         self._checked: set[Path] = set()
         self._index()
@@ -95,14 +96,14 @@ class Shelf:
         return is_whole
 
     def read(self, places: IntArray) -> FloatArray:
-        """The features at `places`, as from `find` and none of them -1: `(N, D)` float32.
+        """The features at `places`, as from `find` and none of them -1: `(N, D)`.
 
         They lie in memory if they fit there twice, so that there is room for the top's copy; else in a file.
 
         Raises:
             StorageError: they were deleted after this shelf was opened, or have no room in memory or on the disk.
         """
-        result = new_array((len(places), self.n_features), copies=2)
+        result = new_array((len(places), self.n_features), copies=2, dtype=self.dtype)
         start = 0
         for shard in self._shards:
             inside = np.flatnonzero((places >= start) & (places < start + len(shard.digests)))
@@ -229,7 +230,7 @@ def open_shelf(facts: dict[str, Any]) -> Shelf | None:
         return None
     with contextlib.suppress(OSError):  # on a disk that can't be written; `prune` goes by the last use
         os.utime(folder)
-    return Shelf(folder, known["n_features"])
+    return Shelf(folder, known["n_features"], known.get("dtype", "<f4"))
 
 
 def new_shelf(facts: dict[str, Any], n_features: int) -> Shelf:
@@ -237,7 +238,7 @@ def new_shelf(facts: dict[str, Any], n_features: int) -> Shelf:
     folder = store_dir() / fingerprint(facts)
     known = {"n_features": n_features, **facts}
     write_json(folder / _FACTS, {**known, "checksum": fingerprint(known)})
-    return Shelf(folder, n_features)
+    return Shelf(folder, n_features, known.get("dtype", "<f4"))
 
 
 def _read_facts(folder: Path) -> dict[str, Any] | None:
@@ -272,5 +273,5 @@ def prune(*, backbone: str | None = None, older_than_days: float = 0.0) -> list[
 
 def _summary(folder: Path, facts: dict[str, Any]) -> ShelfSummary:
     last_used = folder.stat().st_mtime
-    n_images = Shelf(folder, facts["n_features"]).n_images
+    n_images = Shelf(folder, facts["n_features"], facts.get("dtype", "<f4")).n_images
     return ShelfSummary(folder, facts, n_images, folder_bytes(folder), last_used)
