@@ -77,6 +77,7 @@ def labels() -> None:
             page.locator("#name").fill(kind_of(int(name[5:9])))
             page.keyboard.press("Enter")
             page.get_by_text(f"240 images · {i + 1} labelled").wait_for()
+            page.wait_for_timeout(600)  # about as slow as a person: the classifier learns meanwhile
         page.locator("#curve circle").nth(3).wait_for()
         page.evaluate("document.activeElement.blur()")
         page.locator("#classes .likely").wait_for()

@@ -134,9 +134,10 @@ function drawCurve(curve, estimate) {
     element.textContent = text;
     return element;
   };
-  const lowest = Math.min(...curve.map(([, accuracy]) => accuracy), estimate ? estimate.low : 1);
-  const floor = Math.max(0, Math.floor(10 * lowest - 0.01) / 10);
   const most = curve.at(-1)[0];
+  const range = estimate && estimate.images === most ? estimate : null; // the curve is drawn less often
+  const lowest = Math.min(...curve.map(([, accuracy]) => accuracy), range ? range.low : 1);
+  const floor = Math.max(0, Math.floor(10 * lowest - 0.01) / 10);
   const x = (n) => left + ((width - left - right) * n) / most;
   const y = (accuracy) => top + ((height - top - bottom) * (1 - accuracy)) / (1 - floor);
   const said = `Learning curve: ${curve.map(([n, accuracy]) => `${percent(accuracy)} with ${n} labels`).join(", ")}.`;
@@ -148,7 +149,7 @@ function drawCurve(curve, estimate) {
   for (const n of new Set([curve[0][0], most])) svg.append(draw("text", { x: x(n), y: height - bottom + 15, "text-anchor": n === most ? "end" : "middle" }, number(n)));
   svg.append(draw("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, "labels"));
   svg.append(draw("polyline", { class: "line", points: curve.map(([n, accuracy]) => `${x(n)},${y(accuracy)}`).join(" ") }));
-  if (estimate) svg.append(draw("path", { class: "span", d: `M${x(most) - 4} ${y(estimate.low)}h8m-4 0V${y(estimate.high)}m-4 0h8` }));
+  if (range) svg.append(draw("path", { class: "span", d: `M${x(most) - 4} ${y(range.low)}h8m-4 0V${y(range.high)}m-4 0h8` }));
   for (const [n, accuracy] of curve) svg.append(draw("circle", { class: "dot", cx: x(n), cy: y(accuracy), r: 3 }));
   return svg;
 }
