@@ -321,11 +321,10 @@ class _Found:
         """The name under which it is a member; None where it's left out."""
         inner = _inner_name(name.replace("\\", "/") if is_zip else name)  # some programs for Windows write those
         if not is_regular or inner is None:
-            why = "whose names lead out of it, or are none" if is_regular else "that are links, devices or the like"
-            self._count(f"{why}: left out", name)
+            self._count("names that lead out of the archive" if is_regular else "links, devices or the like", name)
             return None
         if inner in self.members:
-            self._count("that have a name of a later one: the last of each name counts", name)
+            self._count("members with the name of a later one", name)
         self.members[inner] = place
         return inner
 
@@ -335,7 +334,7 @@ class _Found:
 
     def remarks(self) -> Iterator[str]:
         for why, n in self.left_out.items():
-            yield f"the archive has {counted(n, 'member')} {why} (such as {self.examples[why]!r})."
+            yield f"{why}: {counted(n, 'member')} left out (such as {self.examples[why]!r})."
 
 
 def _inner_name(name: str) -> str | None:
