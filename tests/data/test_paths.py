@@ -112,6 +112,7 @@ def test_no_such_folder_to_start_from(topwork: Topwork, trees: Path) -> None:
     answer = train(topwork, write_table(trees, "{name}/{i}.png"), "--image-root", "nowhere")
     assert answer.status == 1
     assert "There is no folder 'nowhere' with the images" in answer.err
+    assert "unpack the archive" in train(topwork, trees / "t.csv", "--image-root", "photos.zip").err
 
 
 def test_a_few_images_that_are_gone_are_named_and_no_others_taken(topwork: Topwork, trees: Path) -> None:

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from topwork.data.archives import is_archive
 from topwork.data.labels import normal_form
 from topwork.data.walking import Folder, PassedOver, image_files
 from topwork.errors import DataError, did_you_mean
@@ -58,7 +59,8 @@ def locate(texts: Sequence[str], root: Path, table: str, labels: Sequence[str] |
         DataError: there is no folder `root`.
     """
     if not root.is_dir():
-        raise DataError(f"There is no folder {printable(str(root))!r} with the images.")
+        what = " Images that a table lists are read from folders: unpack the archive." if is_archive(str(root)) else ""
+        raise DataError(f"There is no folder {printable(str(root))!r} with the images.{what}")
     there = _Folders()
     paths = [_written(text, root, there) for text in texts]
     missing = [i for i, path in enumerate(paths) if path not in there]
