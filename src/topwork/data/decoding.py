@@ -83,7 +83,7 @@ _ORIENTATION, _SAMPLE_FORMAT = 0x0112, 0x0153
 _NATIVE, _FOREIGN = ("L", "B") if sys.byteorder == "little" else ("B", "L")
 _OTHER_ORDER = {
     f"{mode};16{order}": f"{mode};16{_FOREIGN if order in (_NATIVE, 'N') else _NATIVE}"
-    for mode in ("RGB", "RGBA")
+    for mode in ("RGB", "RGBA", "RGBX")
     for order in "BLN"
 }
 """Pillow has no mode for colour with 16 bits a channel, and takes the upper byte of each, as one of these words says
