@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from topwork.backbones.cards import Card, cards
     from topwork.checks.check import DataCheck, check_dataset
     from topwork.classifier.classifier import ImageClassifier
+    from topwork.classifier.fine_tuning import fine_tune
+    from topwork.classifier.loading import load_classifier
     from topwork.classifier.precision import choose_precision
-    from topwork.classifier.saving import load_classifier
     from topwork.classifier.training import fit_classifier
     from topwork.data.dataset import ImageDataset
     from topwork.errors import TopworkError
@@ -54,10 +55,11 @@ _HOMES = {
     "evaluate": "topwork.evaluation.evaluate",
     "export_classifier": "topwork.export.export",
     "extract_features": "topwork.features.extraction",
+    "fine_tune": "topwork.classifier.fine_tuning",
     "fit_classifier": "topwork.classifier.training",
     "get_final_model": "topwork.tops.final_model",
     "load_backbone": "topwork.backbones.backbone",
-    "load_classifier": "topwork.classifier.saving",
+    "load_classifier": "topwork.classifier.loading",
     "train": "topwork.runs.run",
 }
 
@@ -82,6 +84,7 @@ __all__ = [
     "evaluate",
     "export_classifier",
     "extract_features",
+    "fine_tune",
     "fit_classifier",
     "get_final_model",
     "load_backbone",

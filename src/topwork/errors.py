@@ -74,6 +74,10 @@ class StorageError(TopworkError, OSError):
     """A file can't be written: disk full, or no permission."""
 
 
+class ObjectStoreError(TopworkError, OSError):
+    """An object store refuses, does not have what was asked for, or does not answer."""
+
+
 class EnvironmentProblem(TopworkError, RuntimeError):
     """The Python environment stands in the way, such as a Keras backend that can't train."""
 

@@ -405,7 +405,7 @@ def test_what_cannot_be_exported_is_said(
 ) -> None:
     from sklearn.naive_bayes import GaussianNB
 
-    from topwork.classifier.classifier import SklearnTop
+    from topwork.tops.answering import SklearnTop
 
     with pytest.raises(ExportError, match="GaussianNB can't be exported"):
         export_classifier(replace(classifier, top=SklearnTop(GaussianNB())), "openvino", tmp_path / "x", images)

@@ -45,7 +45,7 @@ def serving(run: Path, *options: object, **environment: str) -> Iterator[Running
 
 _WITH_LIMITS = """
 import json, sys
-from topwork.classifier.saving import load_classifier
+from topwork.classifier.loading import load_classifier
 from topwork.serve.limits import Connections, Limits
 from topwork.serve.running import serve
 from topwork.serve.service import Service

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from topwork.classifier.classifier import SklearnTop, Top
 from topwork.data.dataset import ImageDataset
 from topwork.data.splits import TRAIN, VALIDATION, deal_folds
 from topwork.features.extraction import Features
 from topwork.memory import Rows, Stacked
 from topwork.progress import Reporter
+from topwork.tops.answering import SklearnTop, Top
 from topwork.tops.base import DenseTop, OnRow
 from topwork.tops.dense_stack import DenseStack, softmax
 from topwork.tops.linear import FOLDS

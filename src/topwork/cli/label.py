@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,7 @@ def label(
     from topwork.data.images import UnlabelledImages
     from topwork.data.journal import open_journal
     from topwork.errors import EnvironmentProblem, OptionError
-    from topwork.runs.labelling import journal_beside, read_folder_labels, train_on_journal
+    from topwork.files import printable
 
     try:
         from topwork.label.running import serve_page
@@ -90,7 +91,7 @@ def label(
     images = UnlabelledImages.from_directory(folder)
     for note in images.notes:
         reporter.warning(note)
-    path = journal or journal_beside(folder)
+    path = journal or _beside(folder)
     with ExitStack() as stack:
         listener = stack.enter_context(listen(host, port))
         is_local = is_this_machine(listener.getsockname()[0])
@@ -99,10 +100,15 @@ def label(
         opened = stack.enter_context(open_journal(path))
         backbone = load_backbone_for(images, options, reporter, device=device)
         if review and not opened.labelling.images:
+            from topwork.runs.labelling import read_folder_labels
+
             read_folder_labels(folder, opened, reporter)
 
         def train(to: Reporter) -> Path:
-            return train_on_journal(folder, path, backbone, device=device, reporter=to)
+            from topwork.runs.labelling import train_on_journal  # with scikit-learn, seconds to load
+
+            command = shlex.join(["topwork", "train", str(folder), "--labels", str(path)])
+            return train_on_journal(folder, path, backbone, device=device, command=printable(command), reporter=to)
 
         session = Session(images, opened, backbone, device=device, review=review, train=train)
         secret = token or secrets.token_urlsafe(24)
@@ -127,9 +133,15 @@ def label(
     say(f"\n{n:,} labels are in {path}. Next: topwork train {folder} --labels {path}")
 
 
+def _beside(folder: Path) -> Path:
+    """`photos.labels.csv` beside `photos`."""
+    whole = folder.resolve()
+    return (folder.parent if folder.name not in ("", "..") else whole.parent) / f"{whole.name}.labels.csv"
+
+
 def _trial(run: Path, token: str, device: Any) -> Trial:
     """The service for a finished run, within the page."""
-    from topwork.classifier.saving import load_classifier
+    from topwork.classifier.loading import load_classifier
     from topwork.label.app import Trial
     from topwork.serve.access import Access
     from topwork.serve.app import create_app

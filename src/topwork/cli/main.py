@@ -16,6 +16,7 @@ from topwork.cli.compare import compare
 from topwork.cli.evaluate import evaluate
 from topwork.cli.explain import explain
 from topwork.cli.export import export
+from topwork.cli.extract import extract
 from topwork.cli.info import info
 from topwork.cli.label import label
 from topwork.cli.learning_curve import learning_curve
@@ -42,7 +43,7 @@ def main() -> None:
 
 for _command in (
     *(label, train, predict, export, serve, evaluate, explain, info),
-    *(check, learning_curve, compare, backbones, cache),
+    *(check, learning_curve, compare, extract, backbones, cache),
 ):
     main.add_command(_command)
 

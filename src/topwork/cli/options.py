@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
 from topwork.cli.words import FlagReporter
+from topwork.types import Device, Frame, GroupBy, Pooling, Precision, ValAs
 from topwork.words import counted
 
 if TYPE_CHECKING:
     from topwork.backbones.backbone import Backbone
-    from topwork.backbones.engines import Device
     from topwork.data.dataset import ImageDataset
     from topwork.data.images import Images
     from topwork.progress import Reporter
@@ -54,14 +54,14 @@ def data_options(function: Function) -> Function:
         click.option("--skip-unlabelled", is_flag=True, help="Leave out the rows of a table that have no label."),
         click.option(
             "--val-as",
-            type=click.Choice(["test", "validation"]),
+            type=click.Choice(get_args(ValAs)),
             default="test",
             show_default=True,
             help="What val/ is for, where there is train/ and no test/.",
         ),
         click.option(
             "--group-by",
-            type=click.Choice(["folder"]),
+            type=click.Choice(get_args(GroupBy)),
             help="Keep the images of each folder below the class folders in one split.",
         ),
         click.option(
@@ -123,7 +123,7 @@ def backbone_options(function: Function) -> Function:
         ),
         click.option(
             "--pooling",
-            type=click.Choice(["avg", "max", "flatten", "token", "patches"]),
+            type=click.Choice([name for name in get_args(Pooling) if name != "stages"]),
             help="What becomes of its last feature map; or of an output with tokens: the class token, or the mean of "
             "the patches.  [default: avg]",
         ),
@@ -140,14 +140,14 @@ def backbone_options(function: Function) -> Function:
         ),
         click.option(
             "--precision",
-            type=click.Choice(["f32", "bf16", "auto"]),
+            type=click.Choice([*get_args(Precision), "auto"]),
             default="f32",
             show_default=True,
             help="Of its arithmetic; auto takes bf16, twice as fast, where a sample of the images shows it harmless.",
         ),
         click.option(
             "--frame",
-            type=click.Choice(["crop", "pad", "squash"]),
+            type=click.Choice(get_args(Frame)),
             help="What it sees of a picture that is no square: the centre; all, with grey beside; or all, squashed.  "
             "[default: crop, or what is said beside a file]",
         ),
@@ -211,6 +211,16 @@ def load_backbone_for(
     if options["backbone"] == AUTO and options["weights"]:
         raise click.UsageError("--weights are of a network: name it with --backbone.")
     load = partial(load_auto, images) if options["backbone"] == AUTO else partial(load_backbone, options["backbone"])
+    backbone = load_with(load, options, reporter, seed=seed)
+    if options["precision"] == "auto":
+        from topwork.classifier.precision import choose_precision
+
+        backbone = choose_precision(images, backbone, device=device, reporter=reporter)
+    return backbone
+
+
+def load_with(load: Callable[..., Backbone], options: dict[str, Any], reporter: Reporter, *, seed: int = 0) -> Backbone:
+    """The backbone that `load` gives for `backbone_options`; tells `reporter` which."""
     backbone = load(
         weights=options["weights"],
         size=options["size"],
@@ -229,10 +239,6 @@ def load_backbone_for(
     reporter.note(
         f"Backbone {backbone.name}, {backbone.size}×{backbone.size} pixels, weights {backbone.weights.origin}"
     )
-    if options["precision"] == "auto":
-        from topwork.classifier.precision import choose_precision
-
-        backbone = choose_precision(images, backbone, device=device, reporter=reporter)
     return backbone
 
 
@@ -240,7 +246,7 @@ def device_option(function: Function) -> Function:
     """Where the backbone runs."""
     return click.option(
         "--device",
-        type=click.Choice(["auto", "cpu", "gpu"]),
+        type=click.Choice(get_args(Device)),
         default="auto",
         show_default=True,
         help="Where the backbone runs; auto takes an accelerator where JAX sees one.",

@@ -56,7 +56,7 @@ def serve(
     device: str,
 ) -> None:
     """Answer for the classifier in RUN over HTTP, with a page for people at /."""
-    from topwork.classifier.saving import load_classifier
+    from topwork.classifier.loading import load_classifier
     from topwork.errors import EnvironmentProblem, OptionError
     from topwork.files import printable
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from topwork.data import folders, labelled_folder, named, packed, shards, tables
+from topwork.data import buckets, folders, labelled_folder, named, packed, shards, tables
 from topwork.data.archives import is_archive
 from topwork.data.corrections import UNCORRECTED, Corrections, find_by_name
 from topwork.data.decoding import Payload, StoredImage, as_image_array
@@ -35,6 +35,7 @@ from topwork.data.table import UNLABELLED, LabelTable, Wanted, require_known_cla
 from topwork.data.walking import Folder, subfolders
 from topwork.errors import DataError, OptionError, ShapeError, did_you_mean
 from topwork.files import printable
+from topwork.objects import is_address
 from topwork.types import GroupBy, IntArray, StrArray, TestAs, ValAs, ValueRange
 from topwork.words import counted, listed, without
 
@@ -92,7 +93,7 @@ class ImageDataset(Images):
         """A folder with a sub-folder per class, or with `train/`, `validation/`, `test/` above the classes.
 
         Args:
-            path: the folder.
+            path: the folder; or where its like is in an object store, such as `s3://bucket/photos/`.
             ignore_classes: class folders to leave out.
             min_images: classes with fewer images are left out.
             val_as: what `val/` is for where there is a `train/` and no `test/`: 'test', its images test the classifier
@@ -108,7 +109,10 @@ class ImageDataset(Images):
             OptionError: the pattern is no regular expression, or has no capture.
         """
         grouping = folders.Grouping(group_by, group_pattern)
-        table = folders.read_folder(Folder(Path(path)), ignore_classes, grouping)
+        if is_address(str(path)):
+            table = buckets.read_bucket(str(path), ignore_classes, grouping)
+        else:
+            table = folders.read_folder(Folder(Path(path)), ignore_classes, grouping)
         wanted = Wanted(ignore_classes, min_images, val_as=val_as)
         options = {**asdict(wanted), "group_by": group_by, "group_pattern": group_pattern}
         return cls._from_labels(table, str(path), wanted, options)
@@ -308,7 +312,7 @@ class ImageDataset(Images):
         labels: str | Path | None = None,
         offline: bool = False,
     ) -> ImageDataset:
-        """The images that `source` names: a folder, a CSV or Parquet table, a zip or tar, several, or a named set.
+        """The images that `source` names: a folder, local or in an object store, a table, an archive, or a named set.
 
         The arguments are those of `from_table`, `from_archive`, `from_directory` and, for `labels`, `from_journal`.
 
@@ -317,9 +321,10 @@ class ImageDataset(Images):
         """
         if not str(source):
             raise DataError("Expected a folder, a table or a named set; got an empty name. An unset variable, perhaps?")
-        found = shards.find_shards(str(source)) or []
+        is_remote = is_address(str(source))
+        found = [] if is_remote else shards.find_shards(str(source)) or []
         is_packed = bool(found) and is_archive(str(found[0]))
-        is_table, is_folder = bool(found) and not is_packed, Path(source).is_dir() and not found
+        is_table, is_folder = bool(found) and not is_packed, is_remote or (Path(source).is_dir() and not found)
         columns: dict[str, Any] = tables.Columns(image_column, label_column, split_column, group_column).arguments()
         label: dict[str, Any] = {"label_column": columns.pop("label_column"), "skip_unlabelled": skip_unlabelled}
         grouping: dict[str, Any] = {"group_by": group_by, "group_pattern": group_pattern}

@@ -1,4 +1,4 @@
-"""Where images come from: files, archives, a Parquet table, bytes, an array. None is read before it's asked for."""
+"""Where images come from: files, archives, objects, a table, bytes, an array. None is read before it's asked for."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from topwork.data.archives import Archive
 from topwork.data.decoding import Payload
 from topwork.errors import DataError
 from topwork.files import open_regular, printable
+from topwork.objects import Prefix
 from topwork.types import ImageArray, IntArray
 
 
@@ -67,6 +68,25 @@ class ArchiveImages:
 
     def name(self, row: int) -> str:
         return _shown(self.paths[row], self.root)
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectImages:
+    """One image an object, many read at once. `marks` has one an image, which changes when its content does."""
+
+    prefix: Prefix
+    keys: tuple[str, ...]
+    marks: tuple[str, ...]
+    root: str = ""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def payloads(self, rows: IntArray) -> Iterator[Payload]:
+        return self.prefix.get_each(self.keys[row] for row in rows)
+
+    def name(self, row: int) -> str:
+        return printable((self.prefix.address + self.keys[row]).removeprefix(self.root))
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from topwork.backbones.backbone import Backbone
-from topwork.backbones.engines import Device
 from topwork.data.dataset import ImageDataset
 from topwork.data.splits import TEST, deal_folds
 from topwork.errors import DataError
@@ -25,7 +24,7 @@ from topwork.features.ranges import with_range
 from topwork.memory import Rows
 from topwork.progress import Reporter
 from topwork.tops.linear import COARSE_L2_VALUES, COARSE_TOLERANCE, FOLDS, LinearTop
-from topwork.types import FloatArray, IntArray
+from topwork.types import Device, FloatArray, IntArray
 
 AHEAD = (2, 4)
 """How many times the images that there are the curve is drawn on to."""

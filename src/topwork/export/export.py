@@ -12,7 +12,6 @@ from typing import Any
 
 from topwork.backbones.backbone import Backbone
 from topwork.classifier.classifier import ImageClassifier
-from topwork.classifier.saving import dense_top
 from topwork.data.dataset import as_payloads
 from topwork.data.decoding import fine_enough
 from topwork.errors import ExportError, OptionError
@@ -32,6 +31,7 @@ from topwork.files import (
     write_tensors,
 )
 from topwork.recipe import PAD_COLOUR
+from topwork.tops.answering import dense_top
 from topwork.tops.dense_stack import DenseStack
 from topwork.version import VERSION
 
@@ -110,7 +110,7 @@ def export_classifier(
         classifier = replace(classifier, backbone=replace(classifier.backbone, precision="f32"))
     if not unknown:
         classifier = replace(classifier, novelty=None)
-    top, metadata = dense_top(classifier, "exported", ExportError), export_metadata(classifier, shape)
+    top, metadata = dense_top(classifier.top, "exported", ExportError), export_metadata(classifier, shape)
     model = _Model(classifier, top, metadata, int8, shape, opset or OPSET)
     payloads = tuple(as_payloads(list(images if int8 is None else int8.test)))
     predictions = classifier.predict_all(payloads)

@@ -106,11 +106,11 @@ class FeatureStream:
         return np.array(positions, dtype=np.int64), images[: len(positions)], bad
 
     def _content(self, position: int, payload: Payload, name: str) -> Payload:
-        """A file's bytes, read once and checked: features must not be kept under what a file held earlier."""
-        if self.digests is None or not isinstance(payload, Path | StoredImage):
+        """An image's bytes, read once and checked: features must not be kept under what it held earlier."""
+        if self.digests is None or not isinstance(payload, Path | StoredImage | bytes):
             return payload
         try:
-            content = read_encoded(payload)
+            content = payload if isinstance(payload, bytes) else read_encoded(payload)
         except OSError as error:
             raise BadImageError(name, error.strerror or str(error)) from error
         if digest_of(content) != self.digests[position].ljust(16, b"\0"):  # NumPy drops trailing zero bytes

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from topwork.data.archives import is_archive, open_archive
+from topwork.data.buckets import find_objects
 from topwork.data.decoding import MAX_BYTES, begins_as_image
 from topwork.data.shards import is_pattern, is_table, matches, shards_in
 from topwork.data.sources import ArchiveImages, EncodedImage, FileImages, ImageSource, JoinedImages
@@ -16,6 +17,7 @@ from topwork.data.tables import read_images
 from topwork.data.walking import Folder, PassedOver, sorted_image_files
 from topwork.errors import DataError
 from topwork.files import printable
+from topwork.objects import is_address
 from topwork.progress import Reporter
 
 STANDARD_INPUT = "-"
@@ -36,7 +38,8 @@ def find_images(
     A word is an image file (one that isn't there counts as an image that can't be read); a folder, with all images
     below it, or else all tables or archives; a table (`.csv`, `.tsv`, `.parquet`) with paths or encoded images; an
     archive (`.zip`, `.tar`, `.tar.gz`); a pattern such as `new/**/*.jpg`, which stands for what it matches, unless a
-    file is called so; or `-`: what `stdin` holds, paths one a line or separated by NUL, or one encoded image.
+    file is called so; an address in an object store, such as `s3://bucket/new/`; or `-`: what `stdin` holds, paths one
+    a line or separated by NUL, or one encoded image.
 
     Args:
         words: as they were typed.
@@ -92,6 +95,9 @@ def _each(words: Iterable[str], tables: _Tables, stdin: BinaryIO | None) -> Iter
 
 
 def _named(word: str, tables: _Tables, matches: list[str] | None) -> Iterator[str | ImageSource]:
+    if is_address(word):
+        yield _remote_images(word, tables.reporter)
+        return
     for path in [word] if matches is None else matches:
         if os.path.isdir(path):
             inside = shards_in(Path(path))
@@ -129,9 +135,17 @@ def _images_in(folder: Folder, remarks: Sequence[str], reporter: Reporter | None
     return found
 
 
+def _remote_images(address: str, reporter: Reporter | None) -> ImageSource:
+    passed_over = PassedOver()
+    found = find_objects(address, passed_over)
+    if (others := passed_over.texts()) and reporter is not None:
+        reporter.note(f"{printable(address)!r}: {' '.join(others)}")
+    return found
+
+
 def _matches(word: str) -> list[str] | None:
     """The files that a pattern matches, sorted; None where `word` is no pattern, or a file is called so."""
-    if not is_pattern(word):
+    if is_address(word) or not is_pattern(word):
         return None
     found = [path for path in matches(word) if not os.path.isdir(path)]
     if not found:

@@ -17,8 +17,7 @@ import numpy as np
 from topwork.checks.check import DataCheck
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.predictions import Predictions
-from topwork.classifier.saving import write_classifier
-from topwork.classifier.training import Training
+from topwork.classifier.record import Training
 from topwork.data.dataset import ImageDataset
 from topwork.evaluation.confidence import Reliability, reliability
 from topwork.evaluation.intervals import proportion
@@ -66,8 +65,7 @@ def write_run_folder(
     with new_folder(names) as new:
         staging = new.path
         if isinstance(classifier.top, DenseStack):
-            (staging / "classifier").mkdir()
-            write_classifier(_with_accuracy(classifier, test), staging / "classifier")
+            _with_accuracy(classifier, test).save(staging / "classifier")
         _write_history(staging / "history.csv", training)
         metrics = _metrics(training, test, held_out, predictions)
         write_json(staging / "metrics.json", {**metrics, "data": check.summary() if check else None})
@@ -191,6 +189,7 @@ def _run_record(classifier: ImageClassifier, training: Training, facts: RunFacts
             "top": round(training.seconds_top, 3),
             "all": round(facts.seconds, 3),
         },
+        "fine_tuning": training.fine_tuning.as_dict() if training.fine_tuning else None,
         "n_flipped": training.n_flipped,
         "n_extracted": training.n_extracted,
         "quarantined": [{"image": image.name, "reason": image.reason} for image in training.bad],

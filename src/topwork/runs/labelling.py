@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from topwork.backbones.backbone import Backbone
-from topwork.backbones.engines import Device
 from topwork.data.dataset import ImageDataset
 from topwork.data.journal import FOLDER, LABELLED, Journal, Row
 from topwork.data.labelled_folder import hex_of
 from topwork.errors import DataError
-from topwork.files import printable
 from topwork.progress import Reporter
 from topwork.runs.run import train
+from topwork.types import Device
 
 
-def journal_beside(folder: Path) -> Path:
-    """Where the labels of a folder are kept unless another file is named: `photos.labels.csv` beside `photos`."""
-    whole = folder.resolve()
-    return folder.parent / f"{whole.name}.labels.csv" if folder.name else whole.parent / f"{whole.name}.labels.csv"
+def train_on_journal(
+    folder: Path, journal: Path, backbone: Backbone, *, device: Device, command: str = "", reporter: Reporter
+) -> Path:
+    """Train on what a journal says of a folder, as any training; returns the run folder.
 
+    Args:
+        folder: the images.
+        journal: their labels.
+        backbone: as from `load_backbone`.
+        device: where it runs.
+        command: that does the same, for the record.
+        reporter: hears of progress.
 
-def train_on_journal(folder: Path, journal: Path, backbone: Backbone, *, device: Device, reporter: Reporter) -> Path:
-    """Train as `topwork train FOLDER --labels JOURNAL` does; returns the run folder."""
+    Raises:
+        TopworkError: see `topwork.runs.run.train`.
+    """
     dataset = ImageDataset.from_journal(folder, journal)
     for note in dataset.notes:
         reporter.note(note)
-    command = printable(shlex.join(["topwork", "train", str(folder), "--labels", str(journal)]))
     return train(dataset, backbone, device=device, command=command, reporter=reporter).folder
 
 

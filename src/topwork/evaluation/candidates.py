@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from topwork.backbones.backbone import Backbone
 from topwork.backbones.cards import find_card
-from topwork.backbones.engines import Device, Engine
+from topwork.backbones.engines import Engine
 from topwork.backbones.graph_file import is_network_file
 from topwork.backbones.hub import PREFIX
 from topwork.data.dataset import ImageDataset
@@ -25,7 +25,7 @@ from topwork.features.extraction import extract_features
 from topwork.progress import Reporter
 from topwork.tops.cross_validation import out_of_sample_probabilities
 from topwork.tops.linear import FOLDS
-from topwork.types import ImageArray, IntArray, Pooling
+from topwork.types import Device, ImageArray, IntArray, Pooling
 
 FIRST_SAMPLE = 500
 """Images in the first round; more where there are many classes."""
