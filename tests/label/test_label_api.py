@@ -14,7 +14,7 @@ from PIL import Image
 from helpers import COLOURS, make_photo
 from topwork.data.dataset import ImageDataset
 from topwork.errors import StorageError
-from topwork.label.session import DRAWN
+from topwork.label.analysis import DRAWN
 
 
 def picture(seed: int = 1) -> bytes:

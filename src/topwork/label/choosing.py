@@ -14,7 +14,9 @@ from topwork.types import FloatArray, IntArray
 POOL = 1500
 """Images among which is chosen: of 100,000 with 1,024 features, all of them would take minutes."""
 _SHARPNESS = 2
-"""The power of the cosine by which images are like each other."""
+"""The power of the cosine by which images are like each other. CIFAR-10 with the starter, two or three draws, after 20,
+100 and 400 labels, without doubt: by the cosine itself 45.0, 61.6 and 70.1 %, by its square 46.9, 63.8 and 71.0, by its
+cube 46.2, 62.2 and 69.4."""
 _MOST_LABELLED = 2000
 """Labelled images, drawn from all of them, that count as covered."""
 

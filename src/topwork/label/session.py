@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,10 @@ from topwork.errors import BadImageError, DataError, OptionError, TopworkError
 from topwork.features.extraction import extract_features
 from topwork.features.ranges import with_range
 from topwork.files import atomic_file, printable
-from topwork.label.choosing import choose, margin_doubt
-from topwork.label.learning import Lesson, accuracy_of, advice_of, draw_curve, is_right, learn
-from topwork.label.review import Finding, findings_of_images, findings_of_labels
-from topwork.memory import Rows, new_array
+from topwork.label.analysis import DRAWN_WHY, Analysis, Suggestion, analyse, most_alike
+from topwork.label.learning import Lesson, advice_of, draw_curve
+from topwork.label.review import Finding, findings_of_images
+from topwork.memory import new_array
 from topwork.progress import Reporter, Task
 from topwork.types import Device, FloatArray
 from topwork.words import counted
@@ -48,61 +48,16 @@ from topwork.words import counted
 FIRST_IMAGES, MOST_IMAGES = 256, 4096
 """Extracted at a time: few at first, so that labelling can start. Fewer, and one bad image in twenty could be more than
 a tenth of them, at which extraction stops."""
-DRAWN = 10
-"""One in so many labels is of an image drawn by chance."""
-QUEUE = 16
-FEWEST_TO_TELL = 10
-"""Labels from which on an accuracy is shown."""
-FEWEST_FOR_DOUBT = 100
-"""Labels from which on doubt is followed: before, it is no better than chance."""
-DRAWN_WHY = "drawn by chance, for an honest estimate"
 SPARE = 256
 """Rows for images that the camera adds."""
 LONGEST_NAME = 200
 MOST_LEARNED = 3000
 """Labels that the page learns from, drawn from all: more would take seconds after each one. Training takes all."""
-_SURE = 0.9
 _CURVE_GROWS = 1.1
 
 
 class Stopped(Exception):
     """The labelling ends: what runs behind it ends too."""
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """An image to label next."""
-
-    id: int
-    why: str
-    is_drawn: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Analysis:
-    """What was worked out from the labels at some moment, for images 0..N-1 of then.
-
-    Attributes:
-        class_names: K names.
-        predicted: `(N,)`, the most probable class of each image; -1 where there is none.
-        certainty: `(N,)`, its probability.
-        queue: which images to label next.
-        accuracy: the estimate, for `/api/state`; None where it can't be told.
-        findings: of labels.
-    """
-
-    class_names: tuple[str, ...] = ()
-    predicted: Any = field(default_factory=lambda: np.empty(0, np.int64))
-    certainty: Any = field(default_factory=lambda: np.empty(0, np.float32))
-    queue: tuple[Suggestion, ...] = ()
-    accuracy: dict[str, Any] | None = None
-    findings: tuple[Finding, ...] = ()
-
-    def of(self, place: int) -> tuple[str | None, float | None]:
-        """The predicted class of an image and its probability, or None twice."""
-        if place >= len(self.predicted) or self.predicted[place] < 0:
-            return None, None
-        return self.class_names[self.predicted[place]], float(self.certainty[place])
 
 
 class Session:
@@ -595,10 +550,10 @@ class Session:
             with self._lock:
                 self.is_fitting = True
                 features, ready, lesson = self._features, np.flatnonzero(self._ready), self._lesson()
-                is_open = self._open_mask()[ready]
+                is_open, order = self._open_mask()[ready], self._order
                 n_drawn = sum(row.drawn == RANDOM for row in self._marks.values() if row.label)
             if features is not None:
-                found = self._analyse(features, ready, ready[is_open], lesson, n_drawn)
+                found = analyse(features, ready, ready[is_open], lesson, n_drawn=n_drawn, order=order)
                 with self._lock:
                     self.analysis = found
                     self._drawn.update(one.id for one in found.queue if one.is_drawn)
@@ -635,39 +590,6 @@ class Session:
             is_drawn=np.array([row.drawn == RANDOM for _, row in rows], bool),
             class_names=names,
         )
-
-    def _analyse(self, features: FloatArray, ready: Any, is_open: Any, lesson: Lesson, n_drawn: int) -> Analysis:
-        n, n_labelled = len(features), len(lesson.rows)
-        predicted, certainty = np.full(n, -1), np.zeros(n, np.float32)
-        doubt, accuracy = None, None
-        findings: tuple[Finding, ...] = ()
-        if lesson.is_enough:
-            learned = learn(features, lesson)
-            probabilities = learned.probabilities(Rows(features, ready))
-            predicted[ready], certainty[ready] = probabilities.argmax(axis=1), probabilities.max(axis=1)
-            if n_labelled >= FEWEST_TO_TELL:
-                accuracy = _estimate(is_right(learned, lesson), lesson)
-            findings = tuple(findings_of_labels(lesson, learned.held_out, _SURE))
-            if n_labelled >= FEWEST_FOR_DOUBT:
-                doubt = np.zeros(n, np.float32)
-                doubt[ready] = margin_doubt(probabilities)
-        chosen = choose(features, is_open, lesson.rows, QUEUE, doubt=doubt)
-        why = (
-            "typical of many images, and unlike those with a label"
-            if doubt is None
-            else ("the present classifier is unsure of it and of images like it")
-        )
-        queue = [Suggestion(int(place), why) for place in chosen]
-        by_chance = (int(i) for i in self._order[np.isin(self._order, is_open)])
-        for at in range(len(queue)):
-            if (n_labelled + at) // DRAWN > n_drawn:
-                drawn = next(by_chance, None)
-                if drawn is None:
-                    break
-                queue = [one for one in queue if one.id != drawn]
-                queue.insert(at, Suggestion(drawn, DRAWN_WHY, True))
-                n_drawn += 1
-        return Analysis(lesson.class_names, predicted, certainty, tuple(queue), accuracy, findings)
 
     def _training(self) -> None:
         def tell(**values: Any) -> None:
@@ -726,31 +648,6 @@ def class_name(text: str) -> str:
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
         raise OptionError(f"Expected a class name of 1 to {LONGEST_NAME} visible characters; got {str(text)[:50]!r}.")
     return name
-
-
-def _estimate(right: Any, lesson: Lesson) -> dict[str, Any]:
-    every, n_drawn = accuracy_of(right), int(lesson.is_drawn.sum())
-    drawn = accuracy_of(right[lesson.is_drawn]) if n_drawn else None
-    note = (
-        "Cross-validated. The page chose most of these images for what they teach, so the figure may be too low or too "
-        f"high; {counted(n_drawn, 'image')} drawn by chance tell honestly, as far as so few can."
-    )
-    values = {"accuracy": every.value, "low": every.low, "high": every.high, "images": every.n}
-    random = None if drawn is None else {"accuracy": drawn.value, "low": drawn.low, "high": drawn.high}
-    return {**values, "random_images": n_drawn, "random": random, "note": note}
-
-
-def most_alike(features: FloatArray, is_ready: Any, place: int) -> Any:
-    """The other ready rows, those first whose difference from the mean points most as that of `place` does."""
-    sample = np.flatnonzero(is_ready)[:: max(1, int(is_ready.sum()) // 2000)]
-    mean = features[sample].mean(axis=0)
-    mine = features[place] - mean
-    with np.errstate(invalid="ignore", over="ignore"):  # rows that are not ready hold anything
-        length = np.einsum("nd,nd->n", features, features) - 2 * (features @ mean) + mean @ mean
-        likeness = (features @ mine - mean @ mine) / np.sqrt(np.maximum(length, 1e-12))
-    likeness = np.where(is_ready, likeness, -np.inf)
-    order = np.argsort(-likeness, kind="stable")[: int(is_ready.sum())]
-    return order[order != place]
 
 
 def _wants_label(row: Row) -> bool:

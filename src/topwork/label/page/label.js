@@ -5,7 +5,7 @@ import { FROM, at, make, percent, tile } from "./tiles.js";
 
 const ASKED = 12; // images, of a new choice
 const READY = 5; // pictures that are loaded before they are wanted
-const KEPT = 2; // images after this one that stay though the choice is new: they have been seen in the strip
+const KEPT = 3; // images after this one that stay though the choice is new: they have been seen in the strip
 const BEFORE = 3; // images in the strip before this one
 const SIDE = 1024;
 

@@ -189,7 +189,8 @@ document.addEventListener("keydown", (event) => {
 
 /* Beginning */
 
-for (const name of ["selected", "item", "shown"]) events.addEventListener(name, describe);
+for (const name of ["selected", "shown"]) events.addEventListener(name, describe);
+events.addEventListener("item", ({ detail }) => detail === current() && describe());
 events.addEventListener("state", () => {
   describe();
   if (view === "label") refill();

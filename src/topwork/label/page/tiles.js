@@ -24,7 +24,6 @@ export function tile(item) {
   const button = make("button", "", "tile");
   button.type = "button";
   button.item = item;
-  button.dataset.id = item.id;
   const image = Object.assign(make("img"), { alt: "", loading: "lazy", decoding: "async", draggable: false, src: picture(item, 256) });
   button.append(image, make("span", "", "tag"));
   draw(button);
@@ -46,9 +45,16 @@ function draw(button) {
   button.title = item.name;
 }
 
+const changed = new Set();
 events.addEventListener("item", ({ detail }) => {
-  for (const button of document.querySelectorAll(`.tile[data-id="${detail.id}"]`)) draw(button);
+  if (!changed.size) queueMicrotask(redraw); // once for all that change together: thousands may
+  changed.add(detail);
 });
+
+function redraw() {
+  for (const button of document.querySelectorAll(".tile")) if (changed.has(button.item)) draw(button);
+  changed.clear();
+}
 
 /** Tiles of which some are selected: by click, with Shift from the last one to this, by long press, by keys. */
 export class Selection {
@@ -136,7 +142,7 @@ export class Selection {
     const button = event.target.closest(".tile");
     if (!button || event.ctrlKey || event.altKey || event.metaKey) return;
     const tiles = this.tiles;
-    const columns = Math.max(1, tiles.filter((other) => other.offsetTop === tiles[0].offsetTop).length);
+    const columns = Math.max(1, tiles.filter((other) => other.parentElement.offsetTop === tiles[0].parentElement.offsetTop).length);
     const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -tiles.length, End: tiles.length };
     if (!(event.key in steps)) return;
     event.preventDefault();
