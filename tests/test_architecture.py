@@ -22,6 +22,7 @@ FLOORS = [
     {"keras_child", "kept", "memory", "web"},
     {"data", "backbones"},
     {"features", "tops"},
+    {"tuning"},
     {"classifier"},
     {"evaluation", "checks"},
     {"report", "prediction", "export", "serve"},
