@@ -95,7 +95,8 @@ def chromium() -> Iterator[Browser]:
         pytest.skip("Chromium is not on this machine")
     with sync_playwright() as playwright:
         options = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", *options])
+        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", *options, *camera])
         yield browser
         browser.close()
 

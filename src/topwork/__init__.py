@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from topwork.backbones.cards import Card, cards
     from topwork.checks.check import DataCheck, check_dataset
     from topwork.classifier.classifier import ImageClassifier
+    from topwork.classifier.fine_tuning import fine_tune
     from topwork.classifier.loading import load_classifier
     from topwork.classifier.precision import choose_precision
     from topwork.classifier.training import fit_classifier
@@ -54,6 +55,7 @@ _HOMES = {
     "evaluate": "topwork.evaluation.evaluate",
     "export_classifier": "topwork.export.export",
     "extract_features": "topwork.features.extraction",
+    "fine_tune": "topwork.classifier.fine_tuning",
     "fit_classifier": "topwork.classifier.training",
     "get_final_model": "topwork.tops.final_model",
     "load_backbone": "topwork.backbones.backbone",
@@ -82,6 +84,7 @@ __all__ = [
     "evaluate",
     "export_classifier",
     "extract_features",
+    "fine_tune",
     "fit_classifier",
     "get_final_model",
     "load_backbone",

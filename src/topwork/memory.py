@@ -95,25 +95,25 @@ def blocks(X: FloatArray | Rows, numbers: int = BLOCK) -> Iterator[slice]:
         yield slice(start, min(start + step, len(X)))
 
 
-def new_array(shape: tuple[int, int], *, copies: int = 1) -> FloatArray:
-    """A float32 array with nothing in it yet: in memory if `copies` of it fit, else in a file of the cache folder.
+def new_array(shape: tuple[int, int], *, copies: int = 1, dtype: str = "<f4") -> FloatArray:
+    """An array with nothing in it yet: in memory if `copies` of it fit, else in a file of the cache folder.
 
     The file has no name, so that nothing is left of it when the array goes, or the process, in whatever way.
 
     Raises:
         StorageError: there is no room for it on the disk either.
     """
-    n_bytes = 4 * math.prod(shape)
+    n_bytes = np.dtype(dtype).itemsize * math.prod(shape)
     if fits(copies * n_bytes):
         raw = np.empty(n_bytes + _ALIGNMENT, np.uint8)
         start = -raw.ctypes.data % _ALIGNMENT
-        return raw[start : start + n_bytes].view(np.float32).reshape(shape)
+        return raw[start : start + n_bytes].view(dtype).reshape(shape)
     try:
         cache_dir().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=cache_dir()) as file:
             if hasattr(os, "posix_fallocate"):  # all of it now: at a later write, a full disk would kill the process
                 os.posix_fallocate(file.fileno(), 0, n_bytes)
-            return np.asarray(np.memmap(file, np.float32, "w+", shape=shape))
+            return np.asarray(np.memmap(file, dtype, "w+", shape=shape))
     except OSError as error:
         free, folder = gigabytes(available_memory()), str(cache_dir())
         raise StorageError(

@@ -1,8 +1,9 @@
-"""How Topwork reaches an object store: keys are listed, objects are read and written whole, an outage is waited out."""
+"""How Topwork reaches objects: keys are listed, objects are read and written whole, a store's outage is waited out."""
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 from collections import deque
@@ -12,10 +13,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from itertools import islice
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from topwork.errors import EnvironmentProblem, ObjectStoreError
-from topwork.files import printable
+from topwork.files import atomic_file, one_at_a_time, printable, storage_errors
 
 Result = TypeVar("Result")
 
@@ -36,6 +38,31 @@ class ObjectFacts:
     key: str
     size: int
     mark: str
+
+
+class Objects(Protocol):
+    """Whole objects below a place, by key, with `/` between its parts: in an object store, or in a folder."""
+
+    @property
+    def address(self) -> str:
+        """The place."""
+
+    def objects(self, below: str = "") -> Iterator[ObjectFacts]:
+        """The objects whose keys begin with the folder `below`, in some order."""
+
+    def get(self, key: str) -> bytes:
+        """The bytes of an object."""
+
+    def head(self, key: str, n: int) -> bytes:
+        """Its first `n` bytes, or all that it has."""
+
+    def put_new(self, key: str, content: bytes) -> bool:
+        """Write an object, whole, unless one of this key is there; whether it was written."""
+
+
+def open_objects(address: str) -> Objects:
+    """The objects below an address such as `s3://bucket/features/`, or in a local folder."""
+    return Prefix(address.rstrip("/") + "/") if is_address(address) else FolderObjects(address)
 
 
 def is_address(text: str) -> bool:
@@ -86,6 +113,10 @@ class Prefix:
         """The bytes of an object."""
         return self._patiently(lambda: bytes(_obstore().get(self._store(), key).bytes()), key)
 
+    def head(self, key: str, n: int) -> bytes:
+        """Its first `n` bytes, or all that it has."""
+        return self._patiently(lambda: bytes(_obstore().get_range(self._store(), key, start=0, end=n)), key)
+
     def get_each(self, keys: Iterable[str]) -> Iterator[bytes]:
         """The bytes of objects, in order, while 32 requests are under way."""
         keys = iter(keys)
@@ -135,6 +166,37 @@ class Prefix:
                 )
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
+
+
+@dataclass(frozen=True)
+class FolderObjects:
+    """The files in a local folder, as objects."""
+
+    address: str
+
+    def objects(self, below: str = "") -> Iterator[ObjectFacts]:
+        for place, folders, files in os.walk(Path(self.address, below)):
+            folders[:] = [name for name in folders if not name.startswith(".")]  # what is being written
+            for name in files:
+                path = Path(place, name)
+                if not name.startswith("."):
+                    yield ObjectFacts(path.relative_to(self.address).as_posix(), path.stat().st_size, "")
+
+    def get(self, key: str) -> bytes:
+        return Path(self.address, key).read_bytes()
+
+    def head(self, key: str, n: int) -> bytes:
+        with Path(self.address, key).open("rb") as file:
+            return file.read(n)
+
+    def put_new(self, key: str, content: bytes) -> bool:
+        path = Path(self.address, key)
+        with storage_errors(path), one_at_a_time(path):
+            if path.exists():
+                return False
+            with atomic_file(path) as file:
+                file.write(content)
+            return True
 
 
 def _facts(found: dict[str, Any]) -> ObjectFacts:

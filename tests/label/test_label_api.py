@@ -125,6 +125,9 @@ def test_review_finds_what_was_planted_and_keeps_decisions(unlabelled: Path, ope
         page.wait(lambda state: not state["fitting"])
         keys = [entry["key"] for entry in page.get("/api/review")["items"]]
         assert not {found["copy"]["key"], label["key"]} & set(keys)
+        page.post("/api/review", key="gone:7", do="exclude", ids=[7])
+        assert [item["id"] for item in page.post("/api/undo")["undone"]] == [7]
+        assert page.client.get(f"/api/state?after={page.get('/api/state')['version']}").status_code == 204
         assert "no longer there" in page.post("/api/review", 400, key="copy:0,1", do="keep")["error"]
 
 
@@ -281,7 +284,7 @@ def test_a_run_is_trained_from_the_page(
 
     def train(reporter: Any) -> Path:
         return train_on_journal(
-            unlabelled, tmp_path / "labels.csv", page.session.backbone, device="cpu", reporter=reporter
+            unlabelled, tmp_path / "labels.csv", page.session.backbone, device="cpu", command="", reporter=reporter
         )
 
     with opened(unlabelled, train=train) as page:

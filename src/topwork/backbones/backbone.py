@@ -36,7 +36,8 @@ class Backbone:
         pooling: 'avg' or 'max' over the last feature map, or 'flatten' for all of it; of an output with tokens, 'token'
             for the class token or 'patches' for the mean of the patches.
         precision: of its arithmetic.
-        output: of a network from a file, the output or tensor inside that becomes features; else empty.
+        output: of a network from a file, the output or tensor inside that becomes features; of one of Keras's, the
+            layer whose maps do, where that isn't the last; else empty.
     """
 
     card: Card
@@ -74,7 +75,7 @@ class Backbone:
     @property
     def spec(self) -> NetworkSpec:
         """What building it with Keras takes."""
-        return NetworkSpec(self.card.builder, self.card.preprocessing.name, self.size, self.pooling)
+        return NetworkSpec(self.card.builder, self.card.preprocessing.name, self.size, self.pooling, output=self.output)
 
     def facts(self) -> dict[str, Any]:
         """All that its features depend on, but for the image."""

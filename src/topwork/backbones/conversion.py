@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from topwork.backbones.efficientnet_lite import assign_state
+from topwork.backbones.layers import describe_layers
 from topwork.backbones.network import NetworkSpec
 from topwork.backbones.state_dict import read_state_dict
 from topwork.errors import WeightsError
-from topwork.files import write_tensors
+from topwork.files import write_json, write_tensors
 from topwork.keras_child import draw_weights_in_numpy, run_child, serve_child
 from topwork.openvino_door import import_openvino, silence_telemetry, write_errors
 
@@ -30,6 +31,7 @@ class Job:
         seed: of the random weights.
         tensors_out: where the weights go as safetensors; '' for nowhere.
         graph_out: where the OpenVINO graph goes, ending in `.xml`; '' for nowhere.
+        layers_out: where the list of its layers goes, as `describe_layers` makes it; '' for nowhere.
     """
 
     spec: NetworkSpec
@@ -37,6 +39,7 @@ class Job:
     seed: int = 0
     tensors_out: str = ""
     graph_out: str = ""
+    layers_out: str = ""
 
 
 def convert(job: Job) -> None:
@@ -63,6 +66,8 @@ def _child(job: Job) -> None:
         assign_state(base, read_state_dict(Path(job.weights)))
     elif job.weights.endswith(".safetensors"):
         assign_tensors(base, Path(job.weights))
+    if job.layers_out:
+        write_json(Path(job.layers_out), {"layers": describe_layers(base)})
     if job.tensors_out:
         write_tensors(Path(job.tensors_out), tensors_of(base))
     if job.graph_out:

@@ -42,7 +42,7 @@ class NetworkSpec:
     """What `build_network` needs to know, in plain values that travel as JSON.
 
     `channels_first` lays maps out as `(B, C, h, w)` inside, if Keras's image data format is set so; images, features
-    and weights are the same.
+    and weights are the same. `output` is the layer whose maps become features; empty for the network's last.
     """
 
     builder: str
@@ -50,6 +50,7 @@ class NetworkSpec:
     size: int
     pooling: Pooling
     channels_first: bool = False
+    output: str = ""
 
 
 def build_base(spec: NetworkSpec, weights: str | None = None) -> Any:
@@ -110,6 +111,7 @@ def build_network(spec: NetworkSpec, base: Any) -> Any:
     if preprocessing.name != "none":
         # not a Rescaling layer: that takes the channels' place from the image data format, and pixels are always last
         x = x * np.array(preprocessing.scale, np.float32) + np.array(preprocessing.offset, np.float32)
+    base = keras.Model(base.input, base.get_layer(spec.output).output) if spec.output else base
     base = _pooled_stages(base) if spec.pooling == "stages" else base
     x = base(layers.Permute((3, 1, 2))(x) if spec.channels_first else x)
     if spec.pooling == "flatten":

@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from topwork.backbones.cards import Card
 from topwork.backbones.conversion import Job, convert
 from topwork.backbones.download import checksum_like, fetch
@@ -24,14 +26,17 @@ from topwork.files import (
     one_at_a_time,
     printable,
     read_json,
+    read_tensors,
     sha256_of_file,
     staging_folder,
     storage_errors,
     sync_file,
     write_json,
+    write_tensors,
 )
 from topwork.kept import checksum_of_file, set_aside
 from topwork.progress import Reporter
+from topwork.types import FloatArray
 
 PRETRAINED, RANDOM = "imagenet", "random"
 _KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
@@ -146,6 +151,40 @@ def resolve_weights(
     return _from_file(card, path, printable(str(path)))
 
 
+def keep_changed(card: Card, weights: BackboneWeights, changed: dict[str, FloatArray], how: str) -> BackboneWeights:
+    """Weights of the same network with other values, kept under their own digest.
+
+    Args:
+        card: the network.
+        weights: those that they come from.
+        changed: the tensors that are others, by their place among all: `{'0004': …}`.
+        how: what was done, for `origin`.
+
+    Raises:
+        StorageError: they can't be written.
+    """
+    tensors = {name: np.asarray(values, np.float32) for name, values in read_tensors(weights.tensors).items()}
+    tensors |= {name: changed[place] for name in tensors if (place := name.split("/")[0]) in changed}
+    folder = weights_folder(card)
+    with storage_errors(folder), staging_folder(folder) as staging:
+        write_tensors(staging / "made.safetensors", tensors)
+        path = _named_by_digest(staging / "made.safetensors", folder)
+    return BackboneWeights(f"{weights.origin}, {how}", path, path.stem)
+
+
+def tensors_by_place(weights: BackboneWeights) -> dict[str, FloatArray]:
+    """The tensors of a network that Keras builds, by their place among all: `{'0004': …}`."""
+    return {name.split("/")[0]: values for name, values in read_tensors(weights.tensors).items()}
+
+
+def _named_by_digest(made: Path, folder: Path) -> Path:
+    """Move a file with tensors to where it belongs."""
+    sync_file(made)
+    path = folder / f"{sha256_of_file(made)}.safetensors"
+    os.replace(made, path)
+    return path
+
+
 def _is_copy(card: Card, path: Path) -> bool:
     """Whether a file in Keras's own cache holds the weights."""
     is_there = bool(card.builder) and path.exists()
@@ -217,10 +256,7 @@ def _convert_tensors(card: Card, source: str, seed: int, folder: Path) -> Path:
         made = staging / "made.safetensors"
         spec = NetworkSpec(card.builder, card.preprocessing.name, card.input_size, "avg")
         convert(Job(spec, source, seed, tensors_out=str(made)))
-        sync_file(made)
-        path = folder / f"{sha256_of_file(made)}.safetensors"
-        os.replace(made, path)
-    return path
+        return _named_by_digest(made, folder)
 
 
 def _require_checksum(path: Path, card: Card) -> None:

@@ -76,7 +76,7 @@ class ImageClassifier:
         """
         if unknown is not None:
             self.require_novelty()
-        predictions = self._predict_all(images)
+        predictions = self.predict_all(images)
         answers = np.array(self.class_names, dtype=object)[predictions.probabilities.argmax(axis=1)]
         if unknown is not None and predictions.is_unknown is not None:
             answers[predictions.is_unknown] = unknown
@@ -92,9 +92,15 @@ class ImageClassifier:
             BadImageError: an image can't be read.
             ShapeError: not images.
         """
-        return self._predict_all(images).probabilities
+        return self.predict_all(images).probabilities
 
-    def _predict_all(self, images: NDArray[np.uint8] | Sequence[Any]) -> Predictions:
+    def predict_all(self, images: NDArray[np.uint8] | Sequence[Any]) -> Predictions:
+        """Probabilities, and what tells unknown images, of images that can all be read; see `predict_proba`.
+
+        Raises:
+            BadImageError: an image can't be read.
+            ShapeError: not images.
+        """
         payloads = as_payloads(images)
         predictions = self.predict_source(ArrayImages(payloads))
         if predictions.bad:

@@ -41,6 +41,8 @@ class ClassifierInformation:
         n_folds: in how many folds train and validation were cross-validated; 1 where the validation split alone judged.
         test: how good it is; None where it was never tested.
         test_folds: in how many folds it was tested by cross-validation; 0 where on test images.
+        fine_tuned: which part of the network was trained too, above which layer, and the digest of the weights that it
+            comes from (`part`, `cut`, `parent`, …); None for a frozen one.
         tells_unknown: whether it knows images unlike all that it was trained on.
         topwork: the version that wrote it.
         megabytes: the size of the folder.
@@ -59,6 +61,7 @@ class ClassifierInformation:
     n_folds: int | None
     test: Accuracy | None
     test_folds: int
+    fine_tuned: dict[str, Any] | None
     tells_unknown: bool
     topwork: str
     megabytes: float
@@ -100,6 +103,7 @@ def classifier_information(path: str | Path) -> ClassifierInformation:
         n_folds=record.get("n_folds"),
         test=Accuracy(**record["test_accuracy"]) if record.get("test_accuracy") else None,
         test_folds=record.get("test_folds", 0),
+        fine_tuned=record.get("fine_tuned"),
         tells_unknown=NOVELTY in manifest.checksums,
         topwork=manifest.topwork,
         megabytes=folder_bytes(folder) / 1e6,

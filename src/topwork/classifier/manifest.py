@@ -112,6 +112,10 @@ def _is_accuracy(value: Any) -> bool:
     return all(_is_number(value[part]) and 0 <= value[part] <= 1 for part in ("value", "low", "high"))
 
 
+def _is_fine_tuning(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_text(value.get(key)) for key in ("part", "cut", "parent"))
+
+
 def _is_range(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)) and value[0] < value[1]
 
@@ -168,6 +172,7 @@ _OPTIONAL: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
     ("training.weights", "a text", _is_text),
     ("training.features", "a text", _is_text),
     ("training.top", "an object", lambda value: isinstance(value, dict)),
+    ("training.fine_tuned", "what was fine-tuned, and above which layer", _is_fine_tuning),
     ("training.test_folds", "a whole number", _is_whole),
     ("training.test_accuracy", "a value, low and high in 0..1, and n", _is_accuracy),
 )

@@ -12,6 +12,7 @@ from topwork.data.dataset import ImageDataset
 from topwork.features.extraction import Features
 from topwork.features.pipeline import BadImage
 from topwork.progress import Row
+from topwork.tuning.choice import FineTuning
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,8 @@ class Training:
         bad: images that could not be read.
         seconds_features: time for features.
         seconds_top: time for the top.
+        fine_tuning: how fine-tuning went; None where there was none. Where it was better, the features, the examples
+            and what was held out are those of the tuned network, and the top is the one that it began with.
     """
 
     dataset: ImageDataset
@@ -49,6 +52,7 @@ class Training:
     bad: tuple[BadImage, ...]
     seconds_features: float
     seconds_top: float
+    fine_tuning: FineTuning | None = None
 
     @property
     def n_of_class(self) -> dict[str, int]:

@@ -108,7 +108,7 @@ def fit_classifier(
     held_out = held_out_of(fitted, examples)
     if held_out and held_out.end:
         reporter.warning(_END[held_out.end].format(l2=fitted.l2_))
-    novelty = _fit_novelty(examples, held_out, seed or 0)
+    novelty = novelty_of(examples, held_out, seed or 0)
     training = Training(
         dataset=dataset,
         features=features,
@@ -173,7 +173,7 @@ def _warn_of_memory(top: Any, examples: Examples, reporter: Reporter) -> None:
         )
 
 
-def _fit_novelty(examples: Examples, held_out: HeldOut | None, seed: int) -> Novelty | None:
+def novelty_of(examples: Examples, held_out: HeldOut | None, seed: int) -> Novelty | None:
     """What tells unknown images; None for a top that isn't ours, or where too few images were held out."""
     if held_out is None or len(held_out.rows) < FEWEST_FOR_NOVELTY:
         return None

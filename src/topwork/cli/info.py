@@ -49,6 +49,7 @@ def _as_text(found: ClassifierInformation) -> str:
         "Backbone": f"{backbone['name']}, {backbone['size']}×{backbone['size']} pixels, {backbone['pooling']} pooling, "
         f"{backbone['precision']}",
         "Weights": f"{found.weights or 'unknown origin'}; licence {found.licence or 'unknown'}",
+        **({"Tuned": _tuned(found.fine_tuned)} if found.fine_tuned else {}),
         "Top": _top(found.top),
         "Trained": _training(found),
         "Accuracy": _accuracy(found),
@@ -66,6 +67,10 @@ def _as_text(found: ClassifierInformation) -> str:
 
 def _classes(names: tuple[str, ...]) -> str:
     return f"{len(names):,}: {first(names, most=SHOWN)}"
+
+
+def _tuned(facts: dict[str, Any]) -> str:
+    return f"the {facts['part'].replace('-', ' ')}, above {facts['cut']}, from weights {facts['parent'][:8]}"
 
 
 def _top(facts: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -15,6 +16,7 @@ from topwork.cli.compare import compare
 from topwork.cli.evaluate import evaluate
 from topwork.cli.explain import explain
 from topwork.cli.export import export
+from topwork.cli.extract import extract
 from topwork.cli.info import info
 from topwork.cli.label import label
 from topwork.cli.learning_curve import learning_curve
@@ -41,7 +43,7 @@ def main() -> None:
 
 for _command in (
     *(label, train, predict, export, serve, evaluate, explain, info),
-    *(check, learning_curve, compare, backbones, cache),
+    *(check, learning_curve, compare, extract, backbones, cache),
 ):
     main.add_command(_command)
 
@@ -90,6 +92,8 @@ def _open_standard_files() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (open as long as the process is)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may hold what its encoding has not, such as Latin-1
 
 
 def _warnings() -> logging.Handler:

@@ -211,6 +211,16 @@ def load_backbone_for(
     if options["backbone"] == AUTO and options["weights"]:
         raise click.UsageError("--weights are of a network: name it with --backbone.")
     load = partial(load_auto, images) if options["backbone"] == AUTO else partial(load_backbone, options["backbone"])
+    backbone = load_with(load, options, reporter, seed=seed)
+    if options["precision"] == "auto":
+        from topwork.classifier.precision import choose_precision
+
+        backbone = choose_precision(images, backbone, device=device, reporter=reporter)
+    return backbone
+
+
+def load_with(load: Callable[..., Backbone], options: dict[str, Any], reporter: Reporter, *, seed: int = 0) -> Backbone:
+    """The backbone that `load` gives for `backbone_options`; tells `reporter` which."""
     backbone = load(
         weights=options["weights"],
         size=options["size"],
@@ -229,10 +239,6 @@ def load_backbone_for(
     reporter.note(
         f"Backbone {backbone.name}, {backbone.size}×{backbone.size} pixels, weights {backbone.weights.origin}"
     )
-    if options["precision"] == "auto":
-        from topwork.classifier.precision import choose_precision
-
-        backbone = choose_precision(images, backbone, device=device, reporter=reporter)
     return backbone
 
 

@@ -30,6 +30,7 @@ Examples:
   topwork train digits
   topwork train photos/
   topwork train photos/ --backbone resnet50v2 --top 256 --dropout 0.5 --patience 10
+  topwork train photos/ --fine-tune                 # the last stage of the network too, where that is better
   topwork train photos/ --labels photos.labels.csv    # made by `topwork label photos/`
   topwork train table.parquet --label-column species --group-column camera
   topwork train photos/ --exclude findings.csv --relabel findings.csv    # a run's findings.csv, filled in
@@ -85,6 +86,20 @@ class _TestAs(click.ParamType):  # type: ignore[type-arg]
     is_flag=True,
     help="Train on the training images flipped left to right too; not where sides matter, as in text.",
 )
+@click.option(
+    "--fine-tune",
+    is_flag=False,
+    flag_value="last-stage",
+    type=click.Choice(["last-block", "last-stage"]),
+    help="Train the last part of the network too, last-stage where none is named; kept only if it is surely better.",
+)
+@click.option(
+    "--views",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="With --fine-tune: augmented views of each image beside the plain one.",
+)
 @click.option("--balanced", is_flag=True, help="Weigh classes by their rarity.")
 @click.option(
     "--test",
@@ -112,6 +127,11 @@ class _TestAs(click.ParamType):  # type: ignore[type-arg]
     show_default=True,
     help="Skip and list images that can't be read, or stop at the first.",
 )
+@click.option(
+    "--store",
+    metavar="FOLDER|ADDRESS",
+    help="Take features from where `topwork extract` keeps them, instead of reading all images.",
+)
 @click.option("--no-check", is_flag=True, help="Don't look for copies, wrong labels and strange images.")
 @click.option("--mlflow", is_flag=True, help="Log the run to MLflow too; MLFLOW_TRACKING_URI says where.")
 @click.option("--tensorboard", is_flag=True, help="Log the run for TensorBoard too, in its folder.")
@@ -133,6 +153,10 @@ def train(source: str, **options: Any) -> None:
         if options["features"] == "auto" and top:
             raise click.UsageError("--features auto is for --top linear; choose last or all-stages for Dense layers.")
         options["pooling"] = "stages"
+    if options["fine_tune"]:
+        _require_tunable(top, options)
+    elif options["views"]:
+        raise click.UsageError("--views goes with --fine-tune.")
     reporter = reporter_for(options["quiet"])
     from topwork.files import printable
     from topwork.runs.run import train as train_run
@@ -141,11 +165,18 @@ def train(source: str, **options: Any) -> None:
     dataset, backbone = load_dataset_and_backbone(
         source, options, reporter, device=options["device"], seed=options["seed"]
     )
+    if options["store"]:
+        from topwork.features.sharded import with_extracted
+        from topwork.objects import open_objects
+
+        dataset = with_extracted(dataset, backbone, open_objects(options["store"]), reporter=reporter)
     finished = train_run(
         dataset.split(test=options["test_as"], validation=options["validation_fraction"]),
         backbone,
         top=_build_top(top, options, backbone),
         flip=options["flip"],
+        fine_tune=options["fine_tune"],
+        views=options["views"],
         seed=options["seed"],
         out=options["out"],
         on_bad_image=options["on_bad_image"],
@@ -159,6 +190,19 @@ def train(source: str, **options: Any) -> None:
         say_json(_as_dict(finished))
     else:
         say(_as_text(finished))
+
+
+def _require_tunable(top: list[int], options: dict[str, Any]) -> None:
+    """What doesn't go with fine-tuning is said; images for testing are held out."""
+    if top or options["flip"] or options["features"] != "last":
+        other = "--flip" if options["flip"] else f"--features {options['features']}"
+        raise click.UsageError(
+            f"--fine-tune begins with a linear top on the last map: leave {'--top' if top else other} out."
+        )
+    if options["test_as"] == "auto":
+        from topwork.data.splits import TEST_FRACTION
+
+        options["test_as"] = TEST_FRACTION
 
 
 def _top(options: dict[str, Any]) -> list[int]:
@@ -202,7 +246,7 @@ def _as_text(run: Run) -> str:
         f"Test accuracy {100 * accuracy.value:.1f} % (95 % interval {100 * accuracy.low:.1f} to "
         f"{100 * accuracy.high:.1f}) on {run.test.tested_on}",
     ]
-    lines += _choice_lines(training)
+    lines += _choice_lines(training) + _tuning_lines(training)
     new, n = training.n_extracted, len(training.features.values) + training.n_flipped
     kind = "view" if training.n_flipped else "image"
     others = f", {n - new:,} {'was' if n - new == 1 else 'were'} there already" if n > new else ""
@@ -253,6 +297,28 @@ def _stages_line(training: Training) -> list[str]:
             "Features of all stages: with them held-out images are surely likelier than with the last stage's alone"
         ]
     return ["Features of the last stage: with those of all, held-out images are not surely likelier"]
+
+
+def _tuning_lines(training: Training) -> list[str]:
+    """What fine-tuning was compared with, and what was taken."""
+    from topwork.evaluation.intervals import CROSS_VALIDATED, proportion
+
+    tuning = training.fine_tuning
+    if tuning is None:
+        return []
+    how = f"{tuning.n_folds}-fold cross-validated" if tuning.n_folds > 1 else "validated"
+    widening = CROSS_VALIDATED if tuning.n_folds > 1 else 1.0
+    rows = [
+        f"  {one.name:<14} {proportion(one.n_right, one.n, inflation=widening)}"
+        + ("  taken" if one.name == tuning.chosen else "")
+        for one in tuning.candidates
+    ]
+    end = (
+        f"Fine-tuning above {tuning.cut} is surely right more often than what is simpler"
+        if tuning.is_better
+        else "Fine-tuning did not beat the linear top; the linear top was kept"
+    )
+    return [f"Accuracy of the candidates, {how} on {counted(tuning.candidates[0].n, 'image')}:", *rows, end]
 
 
 def _check_lines(run: Run) -> list[str]:
@@ -329,6 +395,7 @@ def _as_dict(run: Run) -> dict[str, Any]:
         "n_extracted": training.n_extracted,
         "seconds_features": training.seconds_features,
         "seconds_top": training.seconds_top,
+        "fine_tuning": training.fine_tuning.as_dict() if training.fine_tuning else None,
         "data": run.check.summary() if run.check else None,
         "bad_images": [{"image": image.name, "reason": image.reason} for image in training.bad],
     }

@@ -17,7 +17,7 @@ from topwork.data.table import LabelTable, require_known_classes
 from topwork.data.walking import PassedOver
 from topwork.errors import DataError
 from topwork.files import printable
-from topwork.objects import ObjectFacts, Prefix
+from topwork.objects import Prefix
 from topwork.words import counted
 
 
@@ -38,7 +38,7 @@ def find_objects(address: str, passed_over: PassedOver) -> ObjectImages:
         found = [prefix.facts(name)]
     else:
         prefix = Prefix(address.rstrip("/") + "/")
-        found = [facts for facts in prefix.objects() if _is_image(facts, passed_over)]
+        found = [facts for facts in prefix.objects() if is_image(facts.key, passed_over)]
     if not found:
         raise DataError(f"There is no image in {printable(address)!r}. {' '.join(passed_over.texts())}".rstrip())
     too_large = next((facts for facts in found if facts.size > MAX_BYTES), None)
@@ -49,6 +49,17 @@ def find_objects(address: str, passed_over: PassedOver) -> ObjectImages:
         )
     found.sort(key=lambda facts: facts.key.encode())
     return ObjectImages(prefix, tuple(facts.key for facts in found), tuple(facts.mark for facts in found))
+
+
+def is_image(key: str, passed_over: PassedOver) -> bool:
+    """Whether an object is taken for an image, by its key; `passed_over` hears of others."""
+    name = posixpath.basename(key)
+    if any(part.startswith(".") for part in key.split("/")):
+        passed_over.hidden[printable(name)] += _has_suffix(name)
+        return False
+    if not _has_suffix(name):
+        passed_over.others[printable(posixpath.splitext(name)[1].lower()) or "none"] += 1
+    return _has_suffix(name)
 
 
 def read_bucket(address: str, ignore_classes: Sequence[str], grouping: Grouping) -> LabelTable:
@@ -94,16 +105,6 @@ def _splits(keys: Sequence[str]) -> dict[str, str]:
     tops = {key.split("/")[0] for key in keys if "/" in key}
     found = {top: split_of(top) or "" for top in tops}
     return found if all(found.values()) and len(set(found.values())) == len(found) > 1 else {}
-
-
-def _is_image(facts: ObjectFacts, passed_over: PassedOver) -> bool:
-    name = posixpath.basename(facts.key)
-    if any(part.startswith(".") for part in facts.key.split("/")):
-        passed_over.hidden[printable(name)] += _has_suffix(name)
-        return False
-    if not _has_suffix(name):
-        passed_over.others[printable(posixpath.splitext(name)[1].lower()) or "none"] += 1
-    return _has_suffix(name)
 
 
 def _has_suffix(name: str) -> bool:

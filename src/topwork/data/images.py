@@ -61,10 +61,16 @@ class Images(ABC):
                     try:
                         result[i] = digest_of(payload)
                     except (OSError, BadImageError):  # decoding will say what is wrong with it
-                        result[i] = digest_of(b"unreadable: " + self.source.name(int(self.rows[i])).encode())
+                        result[i] = digest_of_unreadable(self.source.name(int(self.rows[i])))
                     task.advance()
             self.__dict__["digests"] = result
         return self.__dict__["digests"]  # type: ignore[no-any-return]
+
+    def with_digests(self, digests: DigestArray) -> Self:
+        """The same images with `(N,)` digests that are known from elsewhere, so that they are not read for these."""
+        known: Self = replace(self)  # type: ignore[type-var]
+        known.__dict__["digests"] = digests
+        return known
 
     def select(self, indices: IntArray | NDArray[np.bool_]) -> Self:
         """The images at `indices` (ascending integers in 0..N-1, or `(N,)` booleans)."""
@@ -86,6 +92,11 @@ class Images(ABC):
         if "digests" in self.__dict__:
             changed.__dict__["digests"] = self.digests
         return changed
+
+
+def digest_of_unreadable(name: str) -> bytes:
+    """The digest of an image that can't be read: of its name."""
+    return digest_of(b"unreadable: " + name.encode())
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,8 +24,8 @@ from topwork.errors import DataError, OptionError, StorageError
 from topwork.files import atomic_file, one_at_a_time, printable, read_regular, storage_errors, why_not_written
 
 PERSON, MACHINE, CAMERA, FOLDER = "person", "machine", "camera", "folder"
-"""Where a label comes from. A person gave those of the camera too, and those of class folders, which can't be undone:
-they were there before."""
+"""Where a label comes from. A person gave those of the camera too, and those of class folders, which can't be undone
+where they come first: they were there before."""
 LABELLED, EXCLUDED, SKIPPED, KEPT, OPEN = "labelled", "excluded", "skipped", "kept", ""
 """The states of an image. `kept`: a person looked at what a check found, and lets the image stay as it is."""
 CLASS, NO_CLASS = "class", "no class"
@@ -124,7 +124,7 @@ class Labelling:
                     self.classes.append(row.label)
         if rows[0].undo:
             del self._actions[-1:]
-        elif rows[0].source != FOLDER:
+        elif not all(row.source == FOLDER and before is None for row, before in done):
             self._actions.append(done)
 
 

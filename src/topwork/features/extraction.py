@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import numpy as np
@@ -12,11 +15,13 @@ from topwork.backbones.backbone import Backbone
 from topwork.backbones.engines import Engine, open_engine
 from topwork.data.decoding import DECODING_VERSION
 from topwork.data.images import Images
-from topwork.errors import BadImageError, OptionError, TooManyBadImagesError
+from topwork.errors import BadImageError, OptionError, StorageError, TooManyBadImagesError
+from topwork.features.augmentation import AUGMENTATION_VERSION, augmented
 from topwork.features.choice import backbone_for
 from topwork.features.pipeline import BadImage, FeatureStream
 from topwork.features.store import Shelf, new_shelf, open_shelf
 from topwork.files import fingerprint
+from topwork.memory import gigabytes
 from topwork.progress import Reporter, Task
 from topwork.recipe import Recipe
 from topwork.types import Device, DigestArray, FloatArray, ImageArray, IntArray, OnBadImage
@@ -32,7 +37,7 @@ class Features:
     """What a frozen backbone sees in the images of a dataset.
 
     Attributes:
-        values: `(n, D)` float32, one row for each readable image, in the dataset's order.
+        values: `(n, D)` float32, activations float16, one row for each readable image, in the dataset's order.
         indices: `(n,)`, the index in the dataset of each row of `values`.
         bad: the images that could not be read.
         fingerprint: of all that the values depend on, but for the images.
@@ -89,6 +94,35 @@ def extract_features(
     return _extract(dataset, view, on_bad_image, reporter)
 
 
+def extract_activations(
+    dataset: Images,
+    backbone: Backbone,
+    *,
+    view: int = 0,
+    device: Device = "auto",
+    reporter: Reporter | None = None,
+) -> Features:
+    """The map at the cut of a backbone for every readable image, kept like features: values `(n, h * w * c)` float16.
+
+    Args:
+        dataset: the images.
+        backbone: its `output` is the layer at the cut, its pooling 'flatten'.
+        view: 0 for the images as they are; else the number of an augmented view (`features/augmentation.py`).
+        device: 'cpu', 'gpu' or 'auto'.
+        reporter: hears how far it is.
+
+    Raises:
+        TooManyBadImagesError: more than a tenth of the images can't be read, or do not fit into float16.
+        StorageError: the store can't be written, or neither memory nor the disk has room for the result.
+    """
+    facts = {**feature_facts(backbone), "view": "map" if view == 0 else f"map {view}", "dtype": "<f2"}
+    if view:
+        facts["augmentation"] = AUGMENTATION_VERSION
+    title = f"Extracting activations of view {view}" if view else "Extracting activations"
+    engine = partial(_ActivationEngine, backbone, device, view)
+    return _extract(dataset, _View(title, facts, backbone.recipe, engine), "skip", reporter or Reporter())
+
+
 def extract_thumbnails(dataset: Images, side: int, *, reporter: Reporter | None = None) -> Features:
     """Every readable image as `side`×`side` pixels, kept like features: values `(n, side * side * 3)`, 0..255.
 
@@ -143,6 +177,20 @@ class _FlippingEngine:
         return self._plain.run((tag, np.ascontiguousarray(batch[:, :, ::-1])) for tag, batch in batches)
 
 
+class _ActivationEngine:
+    """An engine that gives maps in float16, of the images or of an augmented view of them."""
+
+    def __init__(self, backbone: Backbone, device: Device, view: int) -> None:
+        self._plain, self._view = open_engine(backbone, device), view
+        self.n_features, self.batch_size = self._plain.n_features, self._plain.batch_size
+
+    def run(self, batches: Iterable[tuple[Tag, ImageArray]]) -> Iterator[tuple[Tag, FloatArray]]:
+        seen = ((tag, augmented(batch, self._view)) for tag, batch in batches) if self._view else batches
+        for tag, values in self._plain.run(seen):
+            with np.errstate(over="ignore"):  # what does not fit becomes infinite, and its image counts as bad
+                yield tag, values.astype(np.float16)
+
+
 def _extract(dataset: Images, view: _View, on_bad_image: OnBadImage, reporter: Reporter) -> Features:
     facts = view.facts
     digests = dataset.read_digests(reporter)
@@ -155,6 +203,7 @@ def _extract(dataset: Images, view: _View, on_bad_image: OnBadImage, reporter: R
             shelf = new_shelf(facts, engine.n_features)
             places = shelf.find(digests)  # what lies there, if only the facts were damaged
         missing = np.flatnonzero(places < 0)
+        _require_room(len(missing), shelf)
         todo = missing[np.sort(np.unique(digests[missing], return_index=True)[1])]  # of copies, the first
         stream = FeatureStream(dataset.source, dataset.rows[todo], engine, view.recipe, digests[todo])
         watch = _BadImageWatch(on_bad_image, len(dataset), stream)
@@ -170,6 +219,20 @@ def _extract(dataset: Images, view: _View, on_bad_image: OnBadImage, reporter: R
     _require_few(len(bad), len(dataset), bad[0] if bad else None)
     indices = np.flatnonzero(places >= 0)
     return Features(shelf.read(places[indices]), indices, bad, fingerprint(facts), n_extracted)
+
+
+def _require_room(n: int, shelf: Shelf) -> None:
+    needed, free = n * shelf.n_features * np.dtype(shelf.dtype).itemsize, _free_bytes(shelf.folder)
+    if needed > free:
+        raise StorageError(
+            f"{n:,} images take {gigabytes(needed)} in the feature store, {shelf.n_features:,} numbers each, and "
+            f"{str(shelf.folder.parent)!r} has {gigabytes(free)} left. Make room (`topwork cache` shows what is kept), "
+            "or set TOPWORK_CACHE to a folder with more."
+        )
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
 
 
 def feature_facts(backbone: Backbone, *, flip: bool = False) -> dict[str, Any]:

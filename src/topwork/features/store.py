@@ -35,11 +35,12 @@ _SUFFIX = ".features"
 
 
 class Shelf:
-    """The features that one way of making them has given, by image digest."""
+    """The features that one way of making them has given, by image digest; `dtype` is that of their numbers."""
 
-    def __init__(self, folder: Path, n_features: int) -> None:
+    def __init__(self, folder: Path, n_features: int, dtype: str = "<f4") -> None:
         self.folder = folder
         self.n_features = n_features
+        self.dtype = dtype
         paths = sorted([*folder.glob("*.npy"), *folder.glob(f"*{_SUFFIX}")])
         self._shards = [shard for path in paths if (shard := self._shard(path)) is not None]
         self._checked: set[Path] = set()
@@ -98,14 +99,14 @@ class Shelf:
         return is_whole
 
     def read(self, places: IntArray) -> FloatArray:
-        """The features at `places`, as from `find` and none of them -1: `(N, D)` float32.
+        """The features at `places`, as from `find` and none of them -1: `(N, D)`.
 
         They lie in memory if they fit there twice, so that there is room for the top's copy; else in a file.
 
         Raises:
             StorageError: they were deleted after this shelf was opened, or have no room in memory or on the disk.
         """
-        result = new_array((len(places), self.n_features), copies=2)
+        result = new_array((len(places), self.n_features), copies=2, dtype=self.dtype)
         start = 0
         for shard in self._shards:
             inside = np.flatnonzero((places >= start) & (places < start + len(shard.digests)))
@@ -123,7 +124,7 @@ class Shelf:
         """Keep the features `values` `(n, D)` of images `digests` `(n,)`, as one shard."""
         if values.shape != (len(digests), self.n_features):
             raise ShapeError(f"Expected features of shape {(len(digests), self.n_features)}, got {values.shape}.")
-        digests, values = np.ascontiguousarray(digests, "S16"), np.ascontiguousarray(values, "<f4")
+        digests, values = np.ascontiguousarray(digests, "S16"), np.ascontiguousarray(values, self.dtype)
         parts = (_npy_head(digests), digests.view(np.uint8).data, _npy_head(values), values.data)
         path = self.folder / f"{time.time_ns():020d}-{checksum(*parts)}{_SUFFIX}"
         with atomic_file(path) as file:
@@ -154,7 +155,7 @@ class Shelf:
         if dtype != np.dtype("S16"):
             raise ValueError(f"it holds {dtype}")
         digests = np.frombuffer(file.read(16 * shape[0]), dtype)
-        if _read_npy_head(file) != ((shape[0], self.n_features), np.dtype("<f4")) or len(digests) != shape[0]:
+        if _read_npy_head(file) != ((shape[0], self.n_features), np.dtype(self.dtype)) or len(digests) != shape[0]:
             raise ValueError("its parts do not belong together")
         return _Shard(path, digests, file.tell())
 
@@ -165,7 +166,7 @@ class Shelf:
             with open_regular(shard.path) as file:
                 if shard.has_records:
                     return np.memmap(file, self._record, "r", shard.offset, n)["values"]
-                return np.memmap(file, "<f4", "r", shard.offset, (n, self.n_features))
+                return np.memmap(file, self.dtype, "r", shard.offset, (n, self.n_features))
         except (OSError, ValueError) as error:
             raise StorageError(
                 f"Can't read the features kept in {str(shard.path)!r}: {error}. If they were deleted meanwhile, run "
@@ -174,7 +175,7 @@ class Shelf:
 
     @property
     def _record(self) -> np.dtype[np.void]:
-        return np.dtype([("digest", "S16"), ("values", "<f4", (self.n_features,))])
+        return np.dtype([("digest", "S16"), ("values", self.dtype, (self.n_features,))])
 
     def _index(self) -> None:
         digests = [shard.digests for shard in self._shards]
@@ -271,7 +272,7 @@ def open_shelf(facts: dict[str, Any]) -> Shelf | None:
         return None
     with contextlib.suppress(OSError):  # on a disk that can't be written; `prune` goes by the last use
         os.utime(folder)
-    return Shelf(folder, known["n_features"])
+    return Shelf(folder, known["n_features"], known.get("dtype", "<f4"))
 
 
 def new_shelf(facts: dict[str, Any], n_features: int) -> Shelf:
@@ -279,7 +280,7 @@ def new_shelf(facts: dict[str, Any], n_features: int) -> Shelf:
     folder = store_dir() / fingerprint(facts)
     known = {"n_features": n_features, **facts}
     write_json(folder / _FACTS, {**known, "checksum": fingerprint(known)})
-    return Shelf(folder, n_features)
+    return Shelf(folder, n_features, known.get("dtype", "<f4"))
 
 
 def _read_facts(folder: Path) -> dict[str, Any] | None:
@@ -314,5 +315,5 @@ def prune(*, backbone: str | None = None, older_than_days: float = 0.0) -> list[
 
 def _summary(folder: Path, facts: dict[str, Any]) -> ShelfSummary:
     last_used = folder.stat().st_mtime
-    n_images = Shelf(folder, facts["n_features"]).n_images
+    n_images = Shelf(folder, facts["n_features"], facts.get("dtype", "<f4")).n_images
     return ShelfSummary(folder, facts, n_images, folder_bytes(folder), last_used)

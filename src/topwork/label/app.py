@@ -27,7 +27,7 @@ from topwork.web.refusal import Refusal
 App: TypeAlias = Callable[[Any, Any, Any], Any]
 
 MOST_ITEMS = 500
-MOST_PREVIEWED = 2000
+MOST_PREVIEWED = 10_000
 MOST_BYTES = 20_000_000
 """Of a request: a picture of the camera, or the ids of a million images."""
 _POLICY = (
@@ -65,7 +65,7 @@ def create_app(session: Session, token: str, names: frozenset[str] | None, open_
     """
     routes = [
         Route("/", lambda _: _file("index.html")),
-        Route("/api/state", _answering(lambda request: session.state())),
+        Route("/api/state", _answering(lambda request: _state(session, request))),
         Route("/api/next", _answering(lambda request: session.next(_number(request, "n", 12)))),
         Route("/api/gallery", _answering(lambda request: _gallery(session, request))),
         Route("/api/like", _answering(lambda request: session.like(_number(request, "id"), _number(request, "n", 24)))),
@@ -204,6 +204,11 @@ async def _body(request: Request) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise Refusal(400, "Expected a JSON object.")
     return values
+
+
+def _state(session: Session, request: Request) -> Any:
+    is_known = request.query_params.get("after") == str(session.version)
+    return Response(status_code=204) if is_known else session.state()
 
 
 def _label(session: Session, values: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from topwork.types import FloatArray, IntArray
 
-POOL = 3000
+POOL = 1500
 """Images among which is chosen: of 100,000 with 1,024 features, all of them would take minutes."""
 _SHARPNESS = 2
 """The power of the cosine by which images are like each other."""
@@ -52,8 +52,10 @@ def choose(
     best = np.maximum(pool_values @ values[len(pool) :].T, 0).max(axis=1, initial=0) ** _SHARPNESS
     weights = np.ones(len(pool), np.float32) if doubt is None else doubt[pool].astype(np.float32)
     chosen: list[int] = []
+    more = np.empty_like(likeness)
     for _ in range(min(n, len(pool))):
-        gain = weights @ np.maximum(likeness - best[:, None], 0)
+        np.maximum(np.subtract(likeness, best[:, None], out=more), 0, out=more)
+        gain = weights @ more
         gain[chosen] = -1
         chosen.append(int(gain.argmax()))
         best = np.maximum(best, likeness[chosen[-1]])

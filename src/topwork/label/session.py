@@ -55,6 +55,7 @@ FEWEST_TO_TELL = 10
 """Labels from which on an accuracy is shown."""
 FEWEST_FOR_DOUBT = 100
 """Labels from which on doubt is followed: before, it is no better than chance."""
+DRAWN_WHY = "drawn by chance, for an honest estimate"
 SPARE = 256
 """Rows for images that the camera adds."""
 LONGEST_NAME = 200
@@ -208,8 +209,9 @@ class Session:
             if len(found) < n:
                 taken = {one.id for one in found}
                 others = self._order[self._open_mask()[self._order]][:n].tolist()
-                why = "one of those without a label"
-                found += [Suggestion(i, why) for i in others if i not in taken][: n - len(found)]
+                others = [i for i in others if i not in taken][: n - len(found)]
+                self._drawn.update(others)
+                found += [Suggestion(i, DRAWN_WHY, True) for i in others]
             return {"items": [self.item(one.id, one.why) for one in found], "why": found[0].why if found else ""}
 
     def item(self, place: int, why: str | None = None) -> dict[str, Any]:
@@ -379,14 +381,13 @@ class Session:
         return self.label([(place, name) for place in chosen], MACHINE) if chosen else 0
 
     def decide(self, key: str, do: str, label: str | None, places: Sequence[int] | None) -> int:
-        """Settle a finding: keep the images as they are, give them a label, or exclude them."""
+        """Settle a finding: keep its images, or those named, as they are, give them a label, or exclude them."""
         with self._lock:
             found = next((one for one in (*self.analysis.findings, *self._found) if one.key == key), None)
-        if found is None:
+        if found is None and places is None:
             raise OptionError("This finding is no longer there. Load the page again.")
-        chosen = list(found.ids if do == "keep" else found.ids[:1]) if places is None else list(places)
-        if not set(chosen) <= set(found.ids):
-            raise OptionError("Expected images of this finding.")
+        # while a person looks at a finding, it may vanish: which images are meant suffices
+        chosen = list(places or (found.ids if found else ()))
         if do == "relabel":
             return self.label([(place, class_name(label or "")) for place in chosen])
         return self.mark(chosen, KEPT if do == "keep" else EXCLUDED)
@@ -664,7 +665,7 @@ class Session:
                 if drawn is None:
                     break
                 queue = [one for one in queue if one.id != drawn]
-                queue.insert(at, Suggestion(drawn, "drawn by chance, for an honest estimate", True))
+                queue.insert(at, Suggestion(drawn, DRAWN_WHY, True))
                 n_drawn += 1
         return Analysis(lesson.class_names, predicted, certainty, tuple(queue), accuracy, findings)
 

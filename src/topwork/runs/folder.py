@@ -189,6 +189,7 @@ def _run_record(classifier: ImageClassifier, training: Training, facts: RunFacts
             "top": round(training.seconds_top, 3),
             "all": round(facts.seconds, 3),
         },
+        "fine_tuning": training.fine_tuning.as_dict() if training.fine_tuning else None,
         "n_flipped": training.n_flipped,
         "n_extracted": training.n_extracted,
         "quarantined": [{"image": image.name, "reason": image.reason} for image in training.bad],

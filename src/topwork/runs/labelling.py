@@ -14,16 +14,22 @@ from topwork.runs.run import train
 from topwork.types import Device
 
 
-def journal_beside(folder: Path) -> Path:
-    """Where the labels of a folder are kept unless another file is named: `photos.labels.csv` beside `photos`."""
-    whole = folder.resolve()
-    return folder.parent / f"{whole.name}.labels.csv" if folder.name else whole.parent / f"{whole.name}.labels.csv"
-
-
 def train_on_journal(
-    folder: Path, journal: Path, backbone: Backbone, *, device: Device, command: str, reporter: Reporter
+    folder: Path, journal: Path, backbone: Backbone, *, device: Device, command: str = "", reporter: Reporter
 ) -> Path:
-    """Train as `topwork train FOLDER --labels JOURNAL` does; returns the run folder."""
+    """Train on what a journal says of a folder, as any training; returns the run folder.
+
+    Args:
+        folder: the images.
+        journal: their labels.
+        backbone: as from `load_backbone`.
+        device: where it runs.
+        command: that does the same, for the record.
+        reporter: hears of progress.
+
+    Raises:
+        TopworkError: see `topwork.runs.run.train`.
+    """
     dataset = ImageDataset.from_journal(folder, journal)
     for note in dataset.notes:
         reporter.note(note)

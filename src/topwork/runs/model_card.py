@@ -16,6 +16,7 @@ def model_card(classifier: ImageClassifier, training: Training, test: Evaluation
     """Markdown with a YAML head: what the classifier is, how good it is, how to use it, how it was made."""
     backbone, dataset = classifier.backbone, training.dataset
     split, for_testing = ("train", "") if test.n_folds else ("test", f", {test.n:,} for testing")
+    frozen = "" if "fine_tuned" in classifier.record else ", frozen"
     head = [
         "---",
         "library_name: topwork",
@@ -54,8 +55,9 @@ def model_card(classifier: ImageClassifier, training: Training, test: Evaluation
         "```",
         "",
         "## How it was made",
-        f"- Backbone: {backbone.name}, frozen, weights {backbone.weights.origin}, input {backbone.size} pixels, "
+        f"- Backbone: {backbone.name}{frozen}, weights {backbone.weights.origin}, input {backbone.size} pixels, "
         f"{backbone.pooling} pooling, {backbone.precision}. Licence of its weights: {backbone.card.licence}.",
+        *_fine_tuned(classifier),
         f"- Top: {json.dumps(classifier.record['top'])}",
         f"- Images: {_learned(training)}{for_testing}; {len(training.bad):,} could not be read (`run.json` lists "
         "them).",
@@ -65,6 +67,18 @@ def model_card(classifier: ImageClassifier, training: Training, test: Evaluation
         "",
     ]
     return "\n".join(head + body)
+
+
+def _fine_tuned(classifier: ImageClassifier) -> list[str]:
+    facts = classifier.record.get("fine_tuned")
+    if facts is None:
+        return []
+    return [
+        f"- Fine-tuned: the {facts['part'].replace('-', ' ')} ({facts['n_layers']} layers above `{facts['cut']}`, "
+        f"{facts['n_parameters']:,} parameters), {facts['epochs']} epochs, learning rate {facts['rate']:g}, seed "
+        f"{facts['seed']}, {counted(facts['views'], 'augmented view')} of each image, {facts['chosen']} weights; from "
+        f"weights with the digest {facts['parent']}."
+    ]
 
 
 def _torn_groups(n: int) -> list[str]:

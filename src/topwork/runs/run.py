@@ -16,6 +16,7 @@ from topwork.backbones.backbone import Backbone
 from topwork.backbones.cards import AUTO
 from topwork.checks.check import DataCheck, check_dataset
 from topwork.classifier.classifier import ImageClassifier
+from topwork.classifier.fine_tuning import fine_tune as tuned
 from topwork.classifier.fitting import CrossTest, cross_test
 from topwork.classifier.loading import load_classifier
 from topwork.classifier.predictions import Predictions
@@ -24,15 +25,17 @@ from topwork.classifier.training import fit_classifier
 from topwork.data.archives import stem_of
 from topwork.data.dataset import ImageDataset
 from topwork.data.shards import is_pattern
-from topwork.data.splits import TEST, TRAIN, VALIDATION
+from topwork.data.splits import TEST, TEST_FRACTION, TRAIN, VALIDATION
 from topwork.errors import DataError, OptionError, StorageError, TopworkError
 from topwork.evaluation.evaluate import evaluate_predictions
 from topwork.evaluation.metrics import Evaluation, evaluate_probabilities
+from topwork.features.choice import backbone_for
 from topwork.files import cache_dir, printable, storage_errors
 from topwork.progress import Reporter, console_reporter
 from topwork.runs.folder import RunFacts, write_run_folder
 from topwork.runs.images import training_images
 from topwork.runs.trackers import require_trackers, track
+from topwork.tuning.plan import Part, find_cut
 from topwork.types import Device, OnBadImage
 from topwork.words import counted, first, listed
 
@@ -71,6 +74,8 @@ def train(
     *,
     top: Any = None,
     flip: bool = False,
+    fine_tune: Part | None = None,
+    views: int = 0,
     seed: int = 0,
     out: str | Path | None = None,
     on_bad_image: OnBadImage = "skip",
@@ -88,6 +93,10 @@ def train(
         backbone: see `fit_classifier`, as for top, flip, seed, on_bad_image and device.
         top: a scikit-learn classifier; None means `LinearTop()`.
         flip: whether the top sees the training images flipped too.
+        fine_tune: 'last-block' or 'last-stage', to train that part of the network too where it is surely better (see
+            `topwork.fine_tune`); None leaves the network frozen. It wants test images: where neither the data nor
+            `split` brings any, a fifth of the images is held out for them.
+        views: of fine-tuning, how many augmented views of each image are made.
         seed: given to the top.
         out: the run folder, which must be new; None takes `runs/NAME-1`, or the next free number.
         on_bad_image: 'skip' or 'stop'.
@@ -105,13 +114,19 @@ def train(
     _require_new_folder(out)
     began = time.perf_counter()
     dataset.read_digests(reporter)
-    split = dataset if dataset.is_split else dataset.split(test="auto")
+    split = dataset if dataset.is_split else dataset.split(test="auto" if fine_tune is None else TEST_FRACTION)
     _require_every_side(split)
     _warn_of_untested(split, reporter)
     _warn_of_torn_groups(split, reporter)
+    if fine_tune is not None:  # what can't be fine-tuned is said before anything is computed
+        backbone = backbone_for(split, backbone, reporter=reporter)
+        find_cut(backbone, fine_tune)
+        _require_test_images(split)
     classifier = fit_classifier(
         split, backbone, top=top, flip=flip, seed=seed, on_bad_image=on_bad_image, device=device, reporter=reporter
     )
+    if fine_tune is not None:
+        classifier = tuned(classifier, fine_tune, views=views, seed=seed, reporter=reporter)
     training = classifier.training
     if training is None:
         raise DataError("The classifier has no record of its training.")
@@ -185,6 +200,14 @@ def _require_every_side(dataset: ImageDataset) -> None:
             )
 
 
+def _require_test_images(dataset: ImageDataset) -> None:
+    if not np.any(np.asarray(dataset.sides) == TEST):
+        raise OptionError(
+            "Fine-tuning wants images for testing that no part of it has seen; to cross-validate the whole of it would "
+            "take five times as long. Hold some out, as with `test=0.2`."
+        )
+
+
 def _write_run(dataset: ImageDataset, out: str | Path | None, results: Any, reporter: Reporter) -> Path:
     """The run folder as it was written: where it was wanted, or where there is room, lest what was trained be lost.
 
@@ -224,7 +247,7 @@ def _check(
 ) -> DataCheck | None:
     folds = None
     if tested is not None:
-        folds = np.zeros(len(training.dataset), np.int64)
+        folds = np.full(len(training.dataset), -1)
         folds[training.features.indices[tested.rows]] = tested.folds
     try:
         found = check_dataset(

@@ -41,9 +41,9 @@ function targets() {
   return current() ? [current()] : [];
 }
 
-const words = (items, what) => `Saved: ${items.length === 1 ? items[0].name : counted(items.length, "image")} ${what}.`;
+const named = (items) => (items.length === 1 ? items[0].name : counted(items.length, "image"));
 
-/** Do something with the images that are meant, and go on. `after` is what is known of an image once it is saved. */
+/** Do something with the images that are meant, and go on. Once saved, `after` is known of each, and `what` is said. */
 function change(pending, path, body, after, what) {
   const items = targets();
   if (!items.length) {
@@ -56,7 +56,7 @@ function change(pending, path, body, after, what) {
     send: () => ask(path, body(items)),
     done: () => {
       for (const item of items) Object.assign(item, after);
-      return words(items, what);
+      return `Saved: ${named(items)} ${what(items)}.`;
     },
     failed: () => view === "label" && open(items[0]),
   });
@@ -68,12 +68,12 @@ function change(pending, path, body, after, what) {
 function label(name) {
   if (view === "review") return decide("relabel", name);
   const body = (items) => ({ items: items.map(({ id }) => ({ id, label: name })) });
-  return change(name, "api/label", body, { label: name, source: "person", excluded: false, skipped: false }, `is ${name}`);
+  return change(name, "api/label", body, { label: name, source: "person", excluded: false, skipped: false }, (items) => `${items.length === 1 ? "is" : "are"} ${name}`);
 }
 
 const ids = (items) => ({ ids: items.map((item) => item.id) });
-const exclude = () => change("excluded", "api/exclude", ids, { excluded: true }, "excluded");
-const skip = () => change("skipped", "api/skip", ids, { skipped: true }, "skipped");
+const exclude = () => change("excluded", "api/exclude", ids, { excluded: true }, () => "excluded");
+const skip = () => change("skipped", "api/skip", ids, { skipped: true }, () => "skipped");
 
 function confirmLikely() {
   const item = current();
@@ -93,7 +93,7 @@ function undo() {
       const items = know(undone);
       if (view === "label" && items.length) open(items[0]);
       if (view === "review") showReview();
-      return items.length ? `Undone: ${items.length === 1 ? items[0].name : counted(items.length, "image")}.` : "Undone.";
+      return items.length ? `Undone: ${named(items)}.` : "Undone.";
     },
     failed: () => {},
   });

@@ -127,12 +127,15 @@ export function takeBack() {
 export let state = null;
 let gone = "";
 let timer = 0;
+let asked = 0;
 
-/** Ask for the state now, and every second from then on; three times a second while images are looked at. */
+/** Ask for the state now, and every second from then on; three times a second while something goes on behind. */
 export async function look() {
   clearTimeout(timer);
+  const turn = ++asked;
   try {
     const news = await ask(`api/state?after=${state ? state.version : -1}`);
+    if (turn !== asked) return; // a later question is on its way
     gone = "";
     if (news && (!state || news.version !== state.version)) {
       state = news;

@@ -1,0 +1,1 @@
+"""Fine-tuning: where a network can be cut, and training what lies above from kept activations."""
