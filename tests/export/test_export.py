@@ -28,9 +28,9 @@ from topwork.export import export as exporting
 from topwork.export import quantization
 from topwork.export.export import export_classifier
 from topwork.export.formats import FORMATS
-from topwork.export.gate import TOLERANCE
 from topwork.export.graph import ANY_SHAPE, framed
 from topwork.export.onnx_graph import to_onnx
+from topwork.export.parity import TOLERANCE
 from topwork.openvino_door import import_openvino
 from topwork.recipe import Recipe
 from topwork.tops.dense_stack import DenseStack

@@ -83,7 +83,7 @@ def export(
 
 
 def _as_text(done: Export, to: str) -> str:
-    from topwork.export.gate import NOVELTY_TOLERANCE, TOLERANCE
+    from topwork.export.parity import NOVELTY_TOLERANCE, TOLERANCE
     from topwork.files import printable
 
     gate, folder = done.gate, shlex.quote(printable(str(done.folder)))

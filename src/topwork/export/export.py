@@ -16,10 +16,10 @@ from topwork.data.dataset import as_payloads
 from topwork.data.decoding import fine_enough
 from topwork.errors import ExportError, OptionError
 from topwork.export.formats import Format, find_format
-from topwork.export.gate import NOVELTY_TOLERANCE, PROGRAM, TOLERANCE, Answers, GateResult, compare, run_program
 from topwork.export.graph import InputShape, classifier_graph, save_graph, write_metadata
 from topwork.export.keras_model import KerasJob, write_keras_model
 from topwork.export.onnx_graph import OPSET, to_onnx
+from topwork.export.parity import NOVELTY_TOLERANCE, PROGRAM, TOLERANCE, Answers, GateResult, compare, run_program
 from topwork.export.quantization import Int8Images, Int8Result, compare_accuracy, quantize
 from topwork.files import (
     atomic_folder,
