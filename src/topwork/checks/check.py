@@ -91,7 +91,7 @@ class DataCheck:
 
     @property
     def leaks(self) -> IntArray:
-        """`(L,)`, which pairs of copies or near copies have a test image, and the other on another side."""
+        """`(L,)`, which pairs of copies or near copies have a test image, and the other in another split."""
         if self.sides is None:
             return np.empty(0, np.int64)
         sides, is_tested = self.sides[self.copies.pairs], self.is_tested[self.copies.pairs]
@@ -99,7 +99,7 @@ class DataCheck:
 
     @property
     def leaked_tests(self) -> IntArray:
-        """The test images that are copies or near copies of one on another side, if by way of a third."""
+        """The test images that are copies or near copies of one in another split, if by way of a third."""
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 

@@ -84,7 +84,7 @@ class _TestAs(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--flip",
     is_flag=True,
-    help="Train on the training images flipped left to right too; not where sides matter, as in text.",
+    help="Train on the training images flipped left to right too; not where left and right differ, as in text.",
 )
 @click.option(
     "--fine-tune",

@@ -2,7 +2,7 @@
 
 Why not a library: Keras exports to ONNX through TensorFlow or PyTorch, gigabytes to install, or through `jax2onnx`,
 whose DenseNet121 ONNX Runtime refuses (version 0.17, "Unsupported pooling size"). The graph that Topwork itself runs
-has three dozen kinds of operations, each with a twin in ONNX; the gate shows that the result is the same.
+has three dozen kinds of operations, each with a twin in ONNX; the parity check shows that the result is the same.
 """
 
 from __future__ import annotations
