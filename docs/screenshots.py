@@ -1,10 +1,12 @@
-"""Take the screenshots that the docs show: of a run's report, of a comparison's page, and of the service's page.
+"""Take the screenshots that the docs show: of a run's report, of a comparison's page, of the service's page, and of the
+page for labels.
 
     python docs/screenshots.py runs/cifar10-1 compare.html
     python docs/screenshots.py serve
+    python docs/screenshots.py label
 
-Sections with pictures are left out: the images of a data set are not ours to show. The service is shown with leaves
-that are drawn here, and a classifier of them that is trained for it.
+Sections with pictures are left out: the images of a data set are not ours to show. The service and the page for labels
+are shown with leaves that are drawn here, and with a classifier of them that is trained for it.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ VIEWS = (("wide", 1000, "light"), ("phone", 360, "dark"))
 WITHOUT_PICTURES = "section:has(img) { display: none } pre { display: none }"
 LEAVES = {"birch": (0.36, 0, (96, 150, 52)), "oak": (0.30, 5, (74, 116, 44)), "willow": (0.11, 0, (120, 150, 84))}
 """How wide a leaf is for its length, how many lobes it has, its colour."""
+LOOKALIKES = {"beech": (0.33, 0, (90, 142, 50)), "elm": (0.39, 0, (92, 154, 56))}
 
 
 def main(run: str, comparison: str) -> None:
@@ -42,7 +45,7 @@ def main(run: str, comparison: str) -> None:
                 page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
                 page.goto(path.resolve().as_uri())
                 page.add_style_tag(content=WITHOUT_PICTURES)
-                save(page, f"{name}-{view}")
+                save(page, f"{name}-{view}.png")
 
 
 def service() -> None:
@@ -60,7 +63,46 @@ def service() -> None:
             page.get_by_role("button", name="Why this answer").first.click()
             page.get_by_text("Hide why").wait_for(timeout=60_000)
             page.evaluate("document.activeElement.blur()")
-            save(page, f"serve-{view}")
+            save(page, f"serve-{view}.png")
+
+
+def labels() -> None:
+    """Write `images/label-*.png`: leaves of which some are labelled already."""
+    with chromium() as browser, tempfile.TemporaryDirectory() as folder, labelling(Path(folder) / "leaves") as address:
+        page = browser.new_page(viewport={"width": 1280, "height": 960})
+        page.goto(address)
+        page.get_by_text("240 images ·").wait_for()
+        for i in range(44):
+            name = page.locator("#caption b").inner_text()
+            page.locator("#name").fill(kind_of(int(name[5:9])))
+            page.keyboard.press("Enter")
+            page.get_by_text(f"240 images · {i + 1} labelled").wait_for()
+        page.locator("#curve circle").nth(3).wait_for()
+        page.evaluate("document.activeElement.blur()")
+        page.locator("#classes .likely").wait_for()
+        page.wait_for_timeout(2000)
+        save(page, "label-wide.webp", whole=False)
+        page = browser.new_page(viewport={"width": 360, "height": 780}, color_scheme="dark", has_touch=True)
+        page.goto(address)
+        page.locator("#classes .likely").wait_for()
+        page.wait_for_timeout(2000)
+        save(page, "label-phone.webp", whole=False)
+
+
+def kind_of(i: int) -> str:
+    """The name of a leaf that is to be labelled."""
+    return [*LEAVES, *LOOKALIKES][i * 7 % 5]
+
+
+@contextmanager
+def labelling(folder: Path) -> Iterator[str]:
+    """The address of a page on which unlabelled leaves wait."""
+    folder.mkdir()
+    for i in range(240):
+        leaf(kind_of(i), i).save(folder / f"leaf-{i:04}.jpg", quality=90)
+    command = [sys.executable, "-m", "topwork", "label", str(folder), "--no-browser", "--quiet"]
+    with started(command) as address:
+        yield address
 
 
 @contextmanager
@@ -72,11 +114,14 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-def save(page: Any, name: str) -> None:
-    """The whole page as `images/NAME.png`."""
+def save(page: Any, name: str, *, whole: bool = True) -> None:
+    """The page, `whole` or what a screen shows of it, as `images/NAME`."""
     IMAGES.mkdir(exist_ok=True)
-    picture = Image.open(io.BytesIO(page.screenshot(full_page=True)))
-    picture.quantize(256).save(IMAGES / f"{name}.png", optimize=True)
+    picture = Image.open(io.BytesIO(page.screenshot(full_page=whole)))
+    if name.endswith(".webp"):  # photographs would be large as PNG
+        picture.save(IMAGES / name, quality=85)
+    else:
+        picture.quantize(256).save(IMAGES / name, optimize=True)
     page.close()
 
 
@@ -86,10 +131,16 @@ def served(folder: Path) -> Iterator[str]:
     names = [name for name in LEAVES for _ in range(90)]
     images = [leaf(name, i) for i, name in enumerate(names)]
     tw.fit_classifier(tw.ImageDataset.from_arrays(images, names), verbose=False).save(folder)
-    command = [sys.executable, "-m", "topwork", "serve", str(folder), "--port", "0"]
+    with started([sys.executable, "-m", "topwork", "serve", str(folder), "--port", "0"]) as address:
+        yield address
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator[str]:
+    """The address that a program prints."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    found = re.search(r"http://[\d.:]+", process.stdout.readline())
+    found = re.search(r"http://[^\s]+", process.stdout.readline())
     assert found is not None
     try:
         yield found[0]
@@ -101,7 +152,7 @@ def served(folder: Path) -> Iterator[str]:
 def leaf(name: str, seed: int) -> Image.Image:
     """A leaf on pale ground, its size, place, turn and light by chance."""
     random = np.random.default_rng(seed)
-    width, lobes, colour = LEAVES[name]
+    width, lobes, colour = (LEAVES | LOOKALIKES)[name]
     along = np.linspace(0, np.pi, 200)
     half = width * np.sin(along) ** 0.8 * (1 + (0.28 * np.cos(2 * lobes * along) if lobes else 0))
     outline = np.concatenate(
@@ -154,4 +205,5 @@ def encoded(image: Image.Image) -> bytes:
 
 
 if __name__ == "__main__":
-    service() if sys.argv[1:] == ["serve"] else main(*sys.argv[1:])
+    pages = {("serve",): service, ("label",): labels}.get(tuple(sys.argv[1:]))
+    pages() if pages else main(*sys.argv[1:])

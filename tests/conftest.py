@@ -7,10 +7,12 @@ import os
 import shutil
 import sys
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -25,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from helpers import SHARED, make_photos  # noqa: E402
 
 if TYPE_CHECKING:
+    from moto.server import ThreadedMotoServer
     from playwright.sync_api import Browser
 
 
@@ -92,7 +95,8 @@ def chromium() -> Iterator[Browser]:
         pytest.skip("Chromium is not on this machine")
     with sync_playwright() as playwright:
         options = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", *options])
+        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", *options, *camera])
         yield browser
         browser.close()
 
@@ -115,3 +119,32 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"real images and weights are not on this machine ({SHARED})")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[ThreadedMotoServer]:
+    """A server on loopback that speaks S3, with the bucket `bucket`; it holds everything in memory."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    host, port = server.get_host_and_port()
+    with urlopen(Request(f"http://{host}:{port}/bucket", method="PUT"), timeout=60):
+        pass
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of an empty place in an object store, which the environment leads to."""
+    from topwork import objects
+
+    host, port = s3_server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    objects._open.cache_clear()
+    yield f"s3://bucket/{uuid.uuid4().hex}/"
+    objects._open.cache_clear()

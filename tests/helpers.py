@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from topwork.objects import Prefix
 from topwork.progress import Reporter
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -41,6 +42,13 @@ def make_photos(folder: Path, n: int = 12, classes: tuple[str, ...] = tuple(COLO
             suffix = "jpg" if i % 2 else "png"
             make_photo(COLOURS[name], seed + 1000 * k + i).save(folder / name / f"{i}.{suffix}")
     return folder
+
+
+def upload(folder: Path, address: str) -> str:
+    """Put the files below a folder into an object store; returns the address."""
+    for path in sorted(folder.rglob("*.*")):
+        assert Prefix(address).put_new(path.relative_to(folder).as_posix(), path.read_bytes())
+    return address
 
 
 def encoded_dicom(pixels: np.ndarray, kind: str = "MONOCHROME2", bits: int = 12, **facts: Any) -> bytes:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import doctest
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +47,36 @@ def test_python_of_the_documents_runs(document: str, tmp_path: Path, monkeypatch
     names: dict[str, object] = {}
     for block in python_blocks(ROOT / document):
         exec(compile(block, document, "exec"), names)
+
+
+def test_example_in_the_package_docstring_runs() -> None:
+    import topwork
+
+    assert doctest.testmod(topwork) == (0, 4)
+
+
+def test_api_page_shows_every_public_name_and_no_other() -> None:
+    import topwork
+
+    shown = re.findall(
+        r"^\.\. auto(?:class|function):: (\w+)$", (ROOT / "docs/api.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert sorted(shown) == sorted(
+        set(topwork.__all__) - {"TopworkError", "__version__"}
+    )  # these stand elsewhere there
+
+
+def test_site_builds_without_a_warning(tmp_path: Path) -> None:
+    """As `scripts/docs` builds it: links within it lead somewhere, each document is in it, docstrings can be read."""
+    options = ["--fail-on-warning", "--keep-going", "--quiet", "-c", "docs"]
+    built = subprocess.run(
+        [sys.executable, "-m", "sphinx", *options, ".", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stderr
+    assert "early stopping" in (tmp_path / "docs" / "api.html").read_text("utf-8").lower()
 
 
 def without_numbers(text: str) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 from commands import TRAIN, Bench, copy, draw_photos, is_sentence, run_part
 
 KINDS = {
-    "features": "cache/features/*/*.npy",
+    "features": "cache/features/*/*.features",
     "facts of features": "cache/features/*/facts.json",
     "graph": "cache/graphs/*/graph.xml",
     "weights in the graph": "cache/graphs/*/graph.bin",

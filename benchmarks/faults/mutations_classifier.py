@@ -19,8 +19,8 @@ import numpy as np
 from commands import run_part
 
 import topwork as tw
+from topwork.classifier.loading import find_classifier
 from topwork.classifier.manifest import MANIFEST, NOVELTY, TOP
-from topwork.classifier.saving import find_classifier
 
 
 def main(run: Path, n: int, seed: int = 0) -> dict[str, Any]:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from topwork.checks.check import DataCheck, check_dataset
     from topwork.classifier.classifier import ImageClassifier
     from topwork.classifier.fine_tuning import fine_tune
+    from topwork.classifier.loading import load_classifier
     from topwork.classifier.precision import choose_precision
-    from topwork.classifier.saving import load_classifier
     from topwork.classifier.training import fit_classifier
     from topwork.data.dataset import ImageDataset
     from topwork.errors import TopworkError
@@ -59,7 +59,7 @@ _HOMES = {
     "fit_classifier": "topwork.classifier.training",
     "get_final_model": "topwork.tops.final_model",
     "load_backbone": "topwork.backbones.backbone",
-    "load_classifier": "topwork.classifier.saving",
+    "load_classifier": "topwork.classifier.loading",
     "train": "topwork.runs.run",
 }
 

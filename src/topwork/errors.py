@@ -74,6 +74,10 @@ class StorageError(TopworkError, OSError):
     """A file can't be written: disk full, or no permission."""
 
 
+class ObjectStoreError(TopworkError, OSError):
+    """An object store refuses, does not have what was asked for, or does not answer."""
+
+
 class EnvironmentProblem(TopworkError, RuntimeError):
     """The Python environment stands in the way, such as a Keras backend that can't train."""
 
@@ -82,3 +86,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """` Did you mean 'resnet50'?`, or nothing where no known name is near."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def not_installed(error: ModuleNotFoundError) -> str:
+    """What to say where a package is missing, as many are in a light installation."""
+    return (
+        f"This takes {error.name!r}, which is not installed here. pip install topwork brings it. (A light installation "
+        "serves classifiers whose graphs are in its cache: see docs/serve.md.)"
+    )

@@ -12,7 +12,7 @@ from importlib.abc import MetaPathFinder
 from typing import Any
 
 from topwork import errors
-from topwork.errors import StorageError, TopworkError, WeightsError
+from topwork.errors import EnvironmentProblem, StorageError, TopworkError, WeightsError, not_installed
 from topwork.files import why_not_written
 
 _NOT_FOR_BUILDING = {"tensorflow", "jax", "torch", "sklearn", "matplotlib", "pandas"}
@@ -80,6 +80,8 @@ def serve_child(work: Callable[[dict[str, Any]], None]) -> None:
         work(json.loads(sys.argv[1]))
     except TopworkError as error:
         _fail(type(error), str(error))
+    except ModuleNotFoundError as error:
+        _fail(EnvironmentProblem, not_installed(error))
     except OSError as error:
         _fail(StorageError, f"What was built can't be written: {why_not_written(error)}")
 

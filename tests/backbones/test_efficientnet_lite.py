@@ -36,6 +36,13 @@ def test_features_are_those_of_an_independent_export() -> None:
         assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
 
 
+def test_golden_vector_of_its_imagenet_weights() -> None:
+    """On every machine: the features that the independent export computes of this photograph."""
+    golden = np.load(Path(__file__).parent / "efficientnet_lite0_golden.npy")
+    values = tw.FeatureExtractor("efficientnet_lite0").transform([make_photo((190, 60, 40), 0, (224, 224))])
+    assert np.abs(values - golden).max() < 1e-4 * np.abs(golden).max()  # other processors, other sums
+
+
 def test_its_weights_need_no_download_and_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card = find_card("EfficientNet-Lite0")
     assert is_here(card)

@@ -425,6 +425,13 @@ def test_one_image_under_two_labels_is_named(topwork: Topwork, photos: Path) -> 
     assert "birch/copy.png" in answer.err
 
 
+def test_one_image_under_two_labels_is_named_without_the_check_too(topwork: Topwork, photos: Path) -> None:
+    (photos / "birch" / "copy.png").write_bytes((photos / "ash" / "0.png").read_bytes())
+    answer = topwork("train", photos, "--no-check")
+    assert answer.status == 0
+    assert "2 images are copies with different labels (such as 'ash/0.png')" in answer.err
+
+
 def test_too_few_for_validation_is_said(topwork: Topwork, photos: Path) -> None:
     assert "images for validation: when to stop" in topwork("train", photos, "--top", "8", "--epochs", "2").err
 

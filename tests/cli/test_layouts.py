@@ -34,12 +34,62 @@ def train_and_val(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
+def test_classes_one_folder_below_the_splits(topwork: Topwork, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        make_photos(tmp_path / "set" / split / "images")
+    answer = topwork("train", "set", "--no-check", "--size", "32")
+    assert answer.status == 0, answer.err
+    assert "the classes of 'train' are the folders in 'set/train/images'" in answer.err
+    assert "3 classes in" in answer.err
+    assert "images that training never saw" in answer.out
+
+
+def test_folds_taken_for_classes_are_questioned(topwork: Topwork, tmp_path: Path) -> None:
+    for fold in ("fold1", "fold2"):
+        make_photos(tmp_path / "set" / fold)
+    assert "all class folders hold the same sub-folders. If these" in topwork("check", "set", "--size", "32").err
+
+
+def test_classes_three_folders_down_are_pointed_to(topwork: Topwork, tmp_path: Path) -> None:
+    make_photos(tmp_path / "set" / "a" / "b" / "c")
+    answer = topwork("train", "set")
+    assert answer.status == 1
+    assert "of 1 class in" in answer.err
+    assert "Then give 'set/a/b/c'." in answer.err
+
+
+def table_of(photos: Path, head: str, rest: Callable[[int], str]) -> None:
+    paths = sorted(photos.rglob("*.png"))
+    rows = [f"{path},{path.parent.name},{rest(i)}" for i, path in enumerate(paths)]
+    Path("t.csv").write_text("\n".join([head, *rows]) + "\n")
+
+
+def test_a_column_that_holds_a_split_under_another_name(topwork: Topwork, photos: Path) -> None:
+    table_of(photos, "path,label,subset", lambda i: ("train", "Test")[i % 3 == 0])
+    answer = topwork("train", "t.csv", "--no-check", "--size", "32")
+    assert "the column 'subset' of 't.csv' is taken as the split." in answer.err
+    assert "images that training never saw" in answer.out
+
+
+@pytest.mark.parametrize("column", ["is_valid", "fold"])
+def test_a_column_that_may_be_meant_as_a_split(topwork: Topwork, photos: Path, column: str) -> None:
+    table_of(photos, f"path,label,{column}", lambda i: str(i % 2 == 0))
+    err = topwork("train", "t.csv", "--no-check", "--size", "32").err
+    assert f"the column '{column}' of 't.csv' may be meant as a split, and is not read." in err
+
+
+def test_a_table_without_names_of_columns(topwork: Topwork, photos: Path) -> None:
+    table_of(photos, "x", lambda i: "")
+    Path("t.csv").write_text(Path("t.csv").read_text()[2:])
+    assert "has no line with the names of its columns" in topwork("train", "t.csv").err
+
+
 def test_val_beside_train_is_the_test(topwork: Topwork, train_and_val: Path) -> None:
     answer = train(topwork, train_and_val)
     found = sizes(answer)
     assert found["test"] == 18
     assert found["train"] + found["validation"] == 60
-    assert "they are taken as test images" in answer.err
+    assert "The validation images serve as test images" in answer.err
     assert "--val-as validation" in answer.err
 
 
@@ -48,7 +98,7 @@ def test_val_as_validation_is_the_other_reading(topwork: Topwork, train_and_val:
     found = sizes(answer)
     assert found["validation"] == 18
     assert found["train"] + found["test"] == 60
-    assert "taken as test images" not in answer.err
+    assert "serve as test images" not in answer.err
 
 
 def test_a_split_column_with_train_and_val_is_read_the_same_way(topwork: Topwork, train_and_val: Path) -> None:

@@ -14,7 +14,7 @@ FRUIT = Path(__file__).parents[2] / "examples" / "fruit"
 def test_train_see_correct_and_train_again(topwork: Callable[..., Any], tmp_path: Path) -> None:
     first = topwork("train", FRUIT, "--out", "first")
     assert first.status == 0, first.err
-    assert "they are taken as test images" in first.err
+    assert "The validation images serve as test images" in first.err
     assert "on 36 images that training never saw" in first.out
     assert "1 label probably wrong" in first.out
 

@@ -82,7 +82,7 @@ def test_a_run_is_called_as_the_folder_of_the_pattern(topwork: Topwork, shards: 
 def test_a_table_of_several_says_so(topwork: Topwork, shards: Path) -> None:
     answer = train(topwork, shards / "train-00000-of-00002.parquet")
     assert answer.status == 0, answer.err
-    assert "1 of 2 tables called 'train-…' is read" in answer.err
+    assert "1 of 2 files called 'train-…' is read" in answer.err
     assert set(sizes()) == {"train", "validation"}
 
 

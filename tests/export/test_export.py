@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import topwork as tw
-from helpers import COLOURS, make_photo, make_photos
+from helpers import COLOURS, encoded_dicom, make_photo, make_photos
 from topwork.classifier.classifier import ImageClassifier
 from topwork.data.decoding import read_square
 from topwork.errors import EnvironmentProblem, ExportError, OptionError
@@ -29,11 +29,13 @@ from topwork.export import quantization
 from topwork.export.export import export_classifier
 from topwork.export.formats import FORMATS
 from topwork.export.gate import TOLERANCE
-from topwork.export.graph import framed
+from topwork.export.graph import ANY_SHAPE, framed
 from topwork.export.onnx_graph import to_onnx
 from topwork.openvino_door import import_openvino
 from topwork.recipe import Recipe
 from topwork.tops.dense_stack import DenseStack
+from topwork.tops.novelty import fit_novelty
+from topwork.types import Frame
 
 Topwork = Callable[..., object]
 EXPORT_PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text("utf-8")
@@ -51,7 +53,12 @@ def classifier() -> ImageClassifier:
     shapes = ((640, 16), (16, 3))
     kernels = tuple(random.normal(0, 3 / rows**0.5, (rows, columns)).astype(np.float32) for rows, columns in shapes)
     top = DenseStack(kernels, (np.zeros(16, np.float32), np.array([0.1, 0.2, 0.3], np.float32)))
-    return ImageClassifier(tw.load_backbone("starter"), top, tuple(COLOURS))
+    photos = np.stack([np.asarray(make_photo(colour, 900 + i)) for i in range(10) for colour in COLOURS.values()])
+    dataset = tw.ImageDataset.from_arrays(photos, ["photo"] * len(photos))
+    features, rows = tw.extract_features(dataset, "starter").values, np.arange(len(photos))
+    novelty = fit_novelty(features, rows, rows, top.logits(features))
+    novelty = replace(novelty, threshold=2 * novelty.threshold)  # most of `images` shall pass
+    return ImageClassifier(tw.load_backbone("starter"), top, tuple(COLOURS), novelty)
 
 
 @pytest.fixture(scope="module")
@@ -86,17 +93,50 @@ def python_without_topwork(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
+def run_program(python: Path, folder: Path, *arguments: object, then: str = "") -> list[str]:
+    """What the delivered program prints, its last words last; and then what Python prints of `then`."""
+    script = (
+        "import runpy, sys\n"
+        "try:\n    runpy.run_path('use.py', run_name='__main__')\n"
+        "except SystemExit as end:\n    print(end)\n"
+        "exec(sys.stdin.read())"
+    )
+    done = subprocess.run(
+        [python, "-c", script, *map(str, arguments)],
+        input=then,
+        cwd=folder,
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def named_in(line: str) -> tuple[str, float]:
+    shown = re.match(r".*?  (\w+)  ([\d.]+) %", line)
+    assert shown is not None, line
+    return shown[1], float(shown[2]) / 100
+
+
 @pytest.mark.parametrize("name", list(FORMATS))
 def test_exported_file_answers_as_topwork_does_where_topwork_is_not(
-    name: str, classifier: ImageClassifier, images: list[Path], tmp_path: Path, python_without_topwork: Path
+    name: str,
+    classifier: ImageClassifier,
+    images: list[Path],
+    tmp_path: Path,
+    python_without_topwork: Path,
 ) -> None:
     if any(importlib.util.find_spec(module) is None for module in FORMATS[name].modules):
         pytest.skip(f"the extra {FORMATS[name].extra!r} is not installed")
     done = export_classifier(classifier, name, tmp_path / "oak", images)
     assert done.gate.is_passed
-    assert done.gate.n_agree == len(images)
+    assert done.gate.n_agree == done.gate.n_agree_unknown == len(images)
     expected = classifier.predict_proba(images)
+    is_known = classifier.predict(images, unknown="unknown") != "unknown"
     assert np.median(expected.max(axis=1)) < 0.99, "all probabilities are 0 and 1: nothing was compared"
+    assert is_known[:3].tolist() == [True, True, False]
     facts = json.loads((tmp_path / "oak" / "export.json").read_text())
     assert facts["class_names"] == list(classifier.class_names)
     assert facts["gate"]["largest_difference"] == done.gate.largest_difference
@@ -104,22 +144,67 @@ def test_exported_file_answers_as_topwork_does_where_topwork_is_not(
     assert block is not None
     assert len([line for line in block[1].splitlines() if line]) <= 11
     (tmp_path / "oak" / "image.jpg").write_bytes(images[-1].read_bytes())
-    script = "import runpy, sys; runpy.run_path('use.py', run_name='__main__'); exec(sys.stdin.read())"
-    printed = subprocess.run(
-        [python_without_topwork, "-c", script, *images[:2]],
-        input=block[1],
-        cwd=tmp_path / "oak",
-        env={**os.environ, "KERAS_BACKEND": "jax"},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    shown = [re.fullmatch(r".*?  (\w+)  ([\d.]+) %", line) for line in printed[:2]]
-    found = [(line[1], float(line[2]) / 100) for line in shown if line is not None]
-    found.append((printed[2].split()[0], float(printed[2].split()[1])))
+    given = [images[0], "nothing.png", images[2], "--unknown", images[1]]
+    printed = run_program(python_without_topwork, tmp_path / "oak", *given, then=block[1])
+    assert printed[1].startswith("nothing.png  can't be read: ")
+    assert printed[2] == f"{images[2]}  unknown"
+    assert printed[4] == "1 of 4 pictures can't be read; they are named among the answers."
+    found = [named_in(printed[0]), named_in(printed[3]), (printed[5].split()[0], float(printed[5].split()[1]))]
     for (called, probability), place in zip(found, (0, 1, len(images) - 1), strict=True):
         assert called == classifier.class_names[expected[place].argmax()]
         assert abs(probability - expected[place].max()) <= TOLERANCE
+
+
+def test_unknown_of_a_file_that_cannot_tell_is_refused(
+    classifier: ImageClassifier, images: list[Path], tmp_path: Path
+) -> None:
+    here = Path(sys.executable)
+    export_classifier(classifier, "openvino", tmp_path / "oak", images[:1])
+    assert run_program(here, tmp_path / "oak", images[2])[0].endswith("%   (unlike the training images)")
+    whole = (tmp_path / "oak" / "model.bin").stat().st_size
+    done = export_classifier(classifier, "openvino", tmp_path / "oak", images[:1], unknown=False)
+    assert whole - (tmp_path / "oak" / "model.bin").stat().st_size >= 30 * 640 * 2  # its references, in 16 bits
+    assert done.gate.n_agree_unknown is None
+    assert run_program(here, tmp_path / "oak", images[2])[0].endswith("%")
+    assert run_program(here, tmp_path / "oak", images[2], "--unknown") == ["2"]
+
+
+@pytest.mark.parametrize("opset", [13, 17, 21])
+def test_onnx_of_other_opsets_answers_alike(
+    opset: int, classifier: ImageClassifier, images: list[Path], tmp_path: Path
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    done = export_classifier(classifier, "onnx", tmp_path / "oak", images, opset=opset)
+    assert done.gate.n_agree == len(images)
+    model = onnx.load(done.file)
+    assert [row.version for row in model.opset_import] == [opset]
+    onnx.checker.check_model(model, full_check=True)
+
+
+@pytest.mark.parametrize("frame", ["crop", "pad", "squash"])
+def test_fixed_shapes_take_what_the_program_frames(
+    frame: Frame, classifier: ImageClassifier, images: list[Path], tmp_path: Path
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    recipe = Recipe(64, frame=frame, crop=0.9 if frame == "crop" else 1.0)
+    other = replace(classifier, backbone=replace(classifier.backbone, recipe=recipe))
+    done = export_classifier(other, "onnx", tmp_path / "oak", images, batch=2, size=64)
+    assert done.gate.largest_difference < 1e-5  # Pillow resizes here too
+    session = onnxruntime.InferenceSession(done.file)
+    assert session.get_inputs()[0].shape == [2, 64, 64, 3]
+    assert [output.shape for output in session.get_outputs()] == [[2, 3], [2]]
+    assert "Range" not in {node.op_type for node in pytest.importorskip("onnx").load(done.file).graph.node}
+
+
+@pytest.mark.parametrize("name", ["openvino", "litert"])
+def test_fixed_shapes_of_the_other_formats(
+    name: str, classifier: ImageClassifier, images: list[Path], tmp_path: Path
+) -> None:
+    if any(importlib.util.find_spec(module) is None for module in FORMATS[name].modules):
+        pytest.skip(f"the extra {FORMATS[name].extra!r} is not installed")
+    done = export_classifier(classifier, name, tmp_path / "oak", images, batch=1, size=64)
+    assert done.gate.largest_difference < 1e-5
+    assert json.loads((tmp_path / "oak" / "export.json").read_text())["fixed_size"] == 64
 
 
 def test_onnx_takes_any_size_and_any_batch_and_says_what_it_is(
@@ -183,6 +268,17 @@ def test_squares_inside_the_graph_are_those_of_the_decoding(height: int, width: 
         assert difference.sum() <= max(4, (0.01 if recipe.filter == "bicubic" else 0.15) * len(expected))
 
 
+def test_scans_pass_the_gate_as_pictures(classifier: ImageClassifier, tmp_path: Path) -> None:
+    """`use.py` reads no DICOM: it is given the same values in a PNG."""
+    pytest.importorskip("pydicom")
+    recipe = replace(classifier.backbone.recipe, value_range=(0, 4095))
+    scans = replace(classifier, backbone=replace(classifier.backbone, recipe=recipe))
+    values = np.asarray(make_photo((200, 60, 40), 3).convert("L")).astype(np.uint16) * 16
+    (tmp_path / "scan.dcm").write_bytes(encoded_dicom(values))
+    done = export_classifier(scans, "openvino", tmp_path / "oak", [tmp_path / "scan.dcm", encoded_dicom(values[::-1])])
+    assert done.gate.n_images == done.gate.n_agree == 2
+
+
 def test_gate_delivers_nothing_that_answers_otherwise(
     classifier: ImageClassifier, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,7 +331,7 @@ def test_int8_files_compute_in_int8(tmp_path: Path) -> None:
     kernel = random.normal(0, 0.01, (1280, 2)).astype(np.float32)
     oak = ImageClassifier(backbone, DenseStack((kernel,), (np.zeros(2, np.float32),)), ("ash", "oak"))
     photos = [np.asarray(make_photo(COLOURS["ash"], seed)) for seed in range(4)]
-    model = exporting._Model(oak, oak.top, {}, quantization.Int8Images(photos, photos, np.zeros(4, int)))  # type: ignore[arg-type]
+    model = exporting._Model(oak, oak.top, {}, quantization.Int8Images(photos, photos, np.zeros(4, int)), ANY_SHAPE, 18)  # type: ignore[arg-type]
     exporting._write_openvino(model, tmp_path)
     compiled = (
         import_openvino().Core().compile_model(tmp_path / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
@@ -309,13 +405,22 @@ def test_what_cannot_be_exported_is_said(
 ) -> None:
     from sklearn.naive_bayes import GaussianNB
 
-    from topwork.classifier.classifier import SklearnTop
+    from topwork.tops.answering import SklearnTop
 
     with pytest.raises(ExportError, match="GaussianNB can't be exported"):
         export_classifier(replace(classifier, top=SklearnTop(GaussianNB())), "openvino", tmp_path / "x", images)
     with pytest.raises(OptionError, match="Did you mean 'onnx'"):
         export_classifier(classifier, "onxx", tmp_path / "x", images)
     nothing = quantization.Int8Images([], [], np.array([], int))
+    for wrong, said in (
+        ({"opset": 12}, "opset to be 13 to 21; got 12"),
+        ({"batch": 0}, "batch to be 1 to 1,024 images at a time; got 0"),
+        ({"size": 65}, "size to be that of starter here, 64; got 65. Pictures would be resized twice"),
+    ):
+        with pytest.raises(OptionError, match=said):
+            export_classifier(classifier, "onnx", tmp_path / "x", images, **wrong)
+    with pytest.raises(OptionError, match="opset is for onnx; openvino has none"):
+        export_classifier(classifier, "openvino", tmp_path / "x", images, opset=17)
     with pytest.raises(OptionError, match="int8 is for onnx and openvino; keras is exported in float32"):
         export_classifier(classifier, "keras", tmp_path / "x", images, int8=nothing)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)

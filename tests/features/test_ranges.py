@@ -44,10 +44,13 @@ def as_dataset(values: np.ndarray) -> tw.ImageDataset:
     ("values", "expected"),
     [
         (np.linspace(0, 4095, 10_000), (0, 4095)),
+        (np.r_[np.linspace(0, 4000, 9_900), np.full(100, 4095)], (0, 4095)),  # overexposed in part
         (np.linspace(0, 1000, 10_000), (0, 1023)),
         (np.linspace(0, 200, 10_000), (0, 255)),
         (np.linspace(0, 65_535, 10_000), None),
         (np.r_[np.linspace(0, 4000, 9_995), np.full(5, 65_535)], (0, 4095)),  # a few hot pixels
+        (np.linspace(7000, 9000, 10_000), (7000, 9000)),  # a thermal camera's
+        (np.linspace(30_000, 34_000, 10_000), (30_000, 34_000)),
     ],
 )
 def test_whole_numbers(values: np.ndarray, expected: Any) -> None:

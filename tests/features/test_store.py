@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from topwork import memory
 from topwork.errors import StorageError
 from topwork.features import store
 from topwork.features.store import Shelf, new_shelf, open_shelf
+from topwork.kept import checksum
 
 FACTS = {"backbone": "starter", "size": 64}
 
@@ -55,7 +57,7 @@ def test_damaged_shard_is_as_if_it_were_not_there(own_cache: Path) -> None:
     shelf = new_shelf(FACTS, 5)
     shelf.add(digests(10), values(10))
     shelf.add(digests(10, 10), values(10))
-    first = min(shelf.folder.glob("*.npy"))
+    first = min(shelf.folder.glob("*.features"))
     first.write_bytes(first.read_bytes()[:-7])
     again = open_shelf(FACTS)
     assert again is not None
@@ -115,7 +117,7 @@ def test_more_shards_than_a_process_may_open_files(own_cache: Path) -> None:
         assert np.array_equal(again.read(again.find(digests(100))), vectors)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limit)
-    assert ".npy" not in Path("/proc/self/maps").read_text()  # what is mapped counts as memory of the process
+    assert ".features" not in Path("/proc/self/maps").read_text()  # what is mapped counts as memory of the process
 
 
 def test_features_deleted_while_they_are_in_use(own_cache: Path) -> None:
@@ -134,7 +136,7 @@ def test_one_flipped_bit_costs_its_shard_and_is_said_once(own_cache: Path, heard
     shelf = new_shelf(FACTS, 5)
     shelf.add(digests(10), values(10))
     shelf.add(digests(10, 10), values(10))
-    damaged = sorted(shelf.folder.glob("*.npy"))[0]
+    damaged = sorted(shelf.folder.glob("*.features"))[0]
     content = bytearray(damaged.read_bytes())
     for place in range(len(content) - 400, len(content), 17):
         flipped = content.copy()
@@ -160,14 +162,38 @@ def test_facts_that_were_damaged_are_written_anew(own_cache: Path) -> None:
     assert np.array_equal(again.read(again.find(digests(10))), values(10))
 
 
-def test_shards_without_a_checksum_in_their_name_are_read_as_before(own_cache: Path) -> None:
+@pytest.mark.parametrize("has_checksum", [True, False])
+def test_shards_of_records_that_an_older_topwork_wrote_are_read(own_cache: Path, has_checksum: bool) -> None:
     shelf = new_shelf(FACTS, 5)
-    shelf.add(digests(10), values(10))
-    (shard,) = shelf.folder.glob("*.npy")
-    shard.rename(shard.with_name("00000000000000000001-0123abcd.npy"))
+    records = np.empty(10, [("digest", "S16"), ("values", "<f4", (5,))])
+    records["digest"], records["values"] = digests(10), values(10)
+    written = io.BytesIO()
+    np.save(written, records)
+    name = checksum(written.getvalue()) if has_checksum else "0123abcd"
+    (shelf.folder / f"00000000000000000001-{name}.npy").write_bytes(written.getvalue())
+    shelf.add(digests(10, 10), values(10))
     again = open_shelf(FACTS)
     assert again is not None
-    assert np.array_equal(again.read(again.find(digests(10))), values(10))
+    assert np.array_equal(again.read(again.find(digests(20))), np.tile(values(10), (2, 1)))
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").is_file(), reason="Linux alone tells how much a process has read")
+def test_opening_a_store_reads_a_hundredth_of_it(own_cache: Path) -> None:
+    n, width = 40_000, 640
+    shelf = new_shelf(FACTS, width)
+    for start in range(0, n, n // 4):  # 25 MB each; a store of a million is as many larger files
+        shelf.add(digests(n // 4, start), np.zeros((n // 4, width), np.float32))
+    before = bytes_read()
+    again = open_shelf(FACTS)
+    taken = bytes_read() - before
+    assert again is not None
+    assert again.n_images == n
+    assert taken <= 0.01 * sum(path.stat().st_size for path in shelf.folder.iterdir())
+
+
+def bytes_read() -> int:
+    """How many bytes this process has asked of files; what is mapped is not among them."""
+    return int(Path("/proc/self/io").read_text().split()[1])
 
 
 def test_features_past_memory_are_read_into_a_file(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

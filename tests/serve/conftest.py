@@ -45,10 +45,11 @@ def serving(run: Path, *options: object, **environment: str) -> Iterator[Running
 
 _WITH_LIMITS = """
 import json, sys
-from topwork.classifier.saving import load_classifier
+from topwork.classifier.loading import load_classifier
 from topwork.serve.limits import Connections, Limits
-from topwork.serve.running import address_of, listen, serve
+from topwork.serve.running import serve
 from topwork.serve.service import Service
+from topwork.web.listening import address_of, listen
 
 run, token, connections = sys.argv[1:]
 limits = Limits(image_bytes=100_000, connections=Connections(**json.loads(connections)))
@@ -129,3 +130,9 @@ def serve_with_limits() -> Callable[..., object]:
 def serve() -> Callable[..., object]:
     """`serving`, for tests that want a service of their own."""
     return serving
+
+
+@pytest.fixture(scope="session")
+def serve_as() -> Callable[..., object]:
+    """`_started`, for tests that start the service with arguments to Python, and an environment, of their own."""
+    return _started

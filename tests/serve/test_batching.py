@@ -19,8 +19,9 @@ from topwork.recipe import Recipe
 from topwork.serve import batching
 from topwork.serve.batching import Batcher
 from topwork.serve.body import SentImage
-from topwork.serve.limits import Limits, Refusal
+from topwork.serve.limits import Limits
 from topwork.types import FloatArray, ImageArray, IntArray
+from topwork.web.refusal import Refusal
 
 
 class StoppedEngine:

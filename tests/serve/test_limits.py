@@ -16,7 +16,8 @@ from PIL import Image
 
 from helpers import COLOURS, make_photo, run_async
 from topwork.errors import OptionError
-from topwork.serve.limits import Limits, Memory, Refusal
+from topwork.serve.limits import Limits, Memory
+from topwork.web.refusal import Refusal
 
 JPEG = {"Content-Type": "image/jpeg"}
 TOKEN = {"Authorization": "Bearer s3cret"}

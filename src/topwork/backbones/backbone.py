@@ -189,8 +189,9 @@ def load_backbone(
         bgr: whether a network from a file wants blue, green, red, as Caffe's do; mean and std are in that order then.
         frame: what it sees of a picture that is no square: 'crop' for the centre square; 'pad' for all of it, with grey
             beside; 'squash' for all of it, its sides made equal. None means 'crop', or what is said beside a file.
-        value_range: of grey pictures with 16 or 32 bits, the values that become black and white, such as (0, 4095) for
-            a 12-bit detector. None: what the images for training use, where a classifier is trained; else 0 to 65,535.
+        value_range: of pictures with 16 or 32 bits a channel, the values that become black and white, such as (0, 4095)
+            for a 12-bit detector. None: what the images for training use, where a classifier is trained; else 0 to
+            65,535.
         seed: of random weights.
         offline: never use the network.
         reporter: hears of downloads and warnings.

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from topwork.backbones.efficientnet_lite import assign_state
-from topwork.backbones.layers import describe_layers
 from topwork.backbones.network import NetworkSpec
 from topwork.backbones.state_dict import read_state_dict
 from topwork.errors import WeightsError
@@ -57,7 +56,7 @@ def _child(job: Job) -> None:
     silence_telemetry()
     import keras
 
-    from topwork.backbones.network import assign_tensors, build_base, build_network, tensors_of
+    from topwork.backbones.network import assign_tensors, build_base, build_network, describe_layers, tensors_of
 
     draw_weights_in_numpy(job.seed)
     keras.config.set_image_data_format("channels_first" if job.spec.channels_first else "channels_last")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal, Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeVar
 
 from topwork.backbones.backbone import Backbone
 from topwork.errors import OptionError
 from topwork.keras_door import has_accelerator
-from topwork.types import FloatArray, ImageArray
+from topwork.types import Device, FloatArray, ImageArray
 
-Device: TypeAlias = Literal["auto", "cpu", "gpu"]
 Tag = TypeVar("Tag")
 
 

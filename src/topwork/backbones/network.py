@@ -33,6 +33,12 @@ _OWN: dict[str, Callable[..., Any]] = {
 _NO_STAGE = ("InputLayer", "ZeroPadding2D", "Cropping2D", "Permute", "Rescaling", "Normalization")
 """What has maps of a size that is no stage's."""
 
+_LAYER_FACTS = (
+    *("activation", "strides", "padding", "dilation_rate", "groups", "depth_multiplier", "data_format"),
+    *("epsilon", "max_value", "pool_size", "keepdims", "scale"),
+)
+"""What of a layer's configuration says what it computes."""
+
 NETWORK_VERSION = 2
 """Counts up when what is built here gives other features; part of every feature's key."""
 
@@ -147,6 +153,29 @@ def _pooled_stages(base: Any) -> Any:
     maps = [sums.get(stage, ends[stage]) for stage in sorted(ends, reverse=True) if stage < last]
     pooled = [keras.ops.mean(map_, axis=axes) for map_ in (base.output, *maps)]
     return keras.Model(base.input, keras.ops.concatenate(pooled, axis=-1))
+
+
+def describe_layers(base: Any) -> list[dict[str, Any]]:
+    """The layers of a Keras model built channels last, as JSON has them; the fields are those of `layers.Layer`."""
+    places = {id(weight): f"{place:04d}" for place, weight in enumerate(base.weights)}
+    makers = {id(operation.output): operation.name for operation in base.operations}
+    found = []
+    for operation in base.operations:
+        inputs = [] if type(operation).__name__ == "InputLayer" else operation.input
+        weights = getattr(operation, "weights", [])
+        config = operation.get_config()
+        found.append(
+            {
+                "name": operation.name,
+                "kind": type(operation).__name__,
+                "inputs": [makers[id(tensor)] for tensor in (inputs if isinstance(inputs, list) else [inputs])],
+                "shape": list(operation.output.shape[1:]),
+                "weights": {weight.path.split("/")[-1]: places[id(weight)] for weight in weights},
+                "weight_shapes": {weight.path.split("/")[-1]: list(weight.shape) for weight in weights},
+                "facts": {name: config[name] for name in _LAYER_FACTS if name in config},
+            }
+        )
+    return found
 
 
 def tensors_of(base: Any) -> dict[str, np.ndarray]:

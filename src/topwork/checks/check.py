@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topwork.backbones.backbone import Backbone
-from topwork.backbones.engines import Device
 from topwork.checks.copies import Copies, find_copies
 from topwork.checks.labels import LabelDoubts, find_label_doubts
 from topwork.checks.strange import strange_rows
+from topwork.data.cells import harmless
 from topwork.data.dataset import ImageDataset
 from topwork.data.decoding import has_several_frames, quiet_pillow
 from topwork.data.images import Images
@@ -29,7 +29,7 @@ from topwork.features.ranges import with_range
 from topwork.progress import Reporter
 from topwork.tops.cross_validation import out_of_sample_probabilities
 from topwork.tops.linear import FOLDS
-from topwork.types import FloatArray, IntArray, StrArray
+from topwork.types import Device, FloatArray, IntArray, StrArray
 from topwork.words import counted
 
 IMBALANCE = 10
@@ -165,7 +165,10 @@ class DataCheck:
         text = io.StringIO()
         writer = csv.DictWriter(text, [*_FACTS, *_TO_FILL_IN], lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: _harmless(cell) for name, cell in row.items()} for row in self.findings())
+        writer.writerows(
+            {name: harmless(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
+            for row in self.findings()
+        )
         return text.getvalue()
 
     def _pair_row(self, place: int) -> dict[str, Any]:
@@ -216,11 +219,6 @@ class DataCheck:
             "images_with_several_frames": self.n_several_frames,
             "images_looked_at_for_frames": self.n_frames_looked_at,
         }
-
-
-def _harmless(cell: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: files and classes may be called `=cmd|…`."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def check_dataset(

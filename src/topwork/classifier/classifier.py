@@ -7,39 +7,34 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from topwork.backbones.backbone import Backbone
-from topwork.backbones.engines import Device, DirectEngine, open_engine
+from topwork.backbones.engines import DirectEngine, open_engine
 from topwork.classifier.predictions import Predictions, join_predictions
+from topwork.classifier.saving import save_classifier
 from topwork.data.dataset import ImageDataset, as_payloads
 from topwork.data.sources import ArrayImages, ImageSource
 from topwork.errors import BadImageError, OptionError
 from topwork.features.extraction import extract_features
 from topwork.features.pipeline import BadImage, FeatureStream, computed_beside, in_order
 from topwork.progress import Reporter
+from topwork.tops.answering import Top
 from topwork.tops.dense_stack import DenseStack, softmax
 from topwork.tops.novelty import Novelty
-from topwork.types import FloatArray, IntArray, StrArray
+from topwork.types import Device, FloatArray, IntArray, StrArray
 
 if TYPE_CHECKING:
-    from topwork.classifier.training import Training
+    from topwork.classifier.record import Training
 
 
 BATCHES_AT_ONCE = 16
 """Of the engine's, a slice of `ImageClassifier.stream`: fewer waste calls, more let a person wait for the first answer.
 The slower the network, the smaller its batches: it is a tenth of a second of the starter, a second of ResNet50.
 """
-
-
-class Top(Protocol):
-    """A fitted top: `DenseStack`, or a scikit-learn classifier behind one method."""
-
-    def probabilities(self, features: FloatArray) -> FloatArray:
-        """`(N, K)`, rows sum to 1, of `(N, D)` features."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +76,7 @@ class ImageClassifier:
         """
         if unknown is not None:
             self.require_novelty()
-        predictions = self._predict_all(images)
+        predictions = self.predict_all(images)
         answers = np.array(self.class_names, dtype=object)[predictions.probabilities.argmax(axis=1)]
         if unknown is not None and predictions.is_unknown is not None:
             answers[predictions.is_unknown] = unknown
@@ -97,9 +92,15 @@ class ImageClassifier:
             BadImageError: an image can't be read.
             ShapeError: not images.
         """
-        return self._predict_all(images).probabilities
+        return self.predict_all(images).probabilities
 
-    def _predict_all(self, images: NDArray[np.uint8] | Sequence[Any]) -> Predictions:
+    def predict_all(self, images: NDArray[np.uint8] | Sequence[Any]) -> Predictions:
+        """Probabilities, and what tells unknown images, of images that can all be read; see `predict_proba`.
+
+        Raises:
+            BadImageError: an image can't be read.
+            ShapeError: not images.
+        """
         payloads = as_payloads(images)
         predictions = self.predict_source(ArrayImages(payloads))
         if predictions.bad:
@@ -190,9 +191,14 @@ class ImageClassifier:
             SavedFileError: the top is one that only pickle could save, or the folder holds something else.
             StorageError: it can't be written.
         """
-        from topwork.classifier.saving import save_classifier
-
-        save_classifier(self, Path(path))
+        save_classifier(
+            Path(path),
+            backbone=self.backbone,
+            top=self.top,
+            class_names=self.class_names,
+            novelty=self.novelty,
+            record=self.record,
+        )
 
     @cached_property
     def engine(self) -> DirectEngine:
@@ -215,16 +221,3 @@ def _one_thread() -> Callable[[], contextlib.AbstractContextManager[Any]]:
 
     controller = ThreadpoolController()  # looks for the libraries once; to limit them is quick
     return lambda: controller.limit(limits=1, user_api="blas")
-
-
-@dataclass(frozen=True, eq=False)
-class SklearnTop:
-    """A fitted scikit-learn classifier as a top; it can predict, but not be saved without pickle."""
-
-    estimator: Any
-
-    def probabilities(self, features: FloatArray) -> FloatArray:
-        """`(N, K)`, rows sum to 1, of `(N, D)` features."""
-        if len(features) == 0:  # scikit-learn refuses to answer nothing
-            return np.empty((0, len(self.estimator.classes_)))
-        return np.asarray(self.estimator.predict_proba(features), dtype=np.float64)

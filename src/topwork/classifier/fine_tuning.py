@@ -12,7 +12,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from topwork.backbones.weights import keep_changed, tensors_by_place
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.fitting import Examples, HeldOut
-from topwork.classifier.training import Training, novelty_of
+from topwork.classifier.record import Training
+from topwork.classifier.training import novelty_of
 from topwork.errors import DataError, OptionError
 from topwork.features.extraction import Features, extract_activations, extract_features
 from topwork.features.store import store_dir
@@ -24,10 +25,10 @@ from topwork.tops.base import numbered_folds
 from topwork.tops.calibration import fit_temperature
 from topwork.tops.linear import FOLDS, LinearTop
 from topwork.tuning.choice import HALF, LAST, LINEAR, Candidate, FineTuning, choose, is_right
-from topwork.tuning.plan import Cut, Part, find_cut
+from topwork.tuning.plan import Cut, find_cut
 from topwork.tuning.tail import split_parameters
 from topwork.tuning.training import BATCH, EPOCHS, Material, Tuner, Weights, n_seen
-from topwork.types import FloatArray, IntArray
+from topwork.types import FloatArray, IntArray, Part
 
 RATES = (3e-4, 1e-3, 3e-3)
 """Learning rates. 1e-4 gained almost nothing on a far task, and steps relative to the weights diverged."""

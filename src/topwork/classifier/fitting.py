@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from topwork.classifier.classifier import SklearnTop, Top
 from topwork.data.dataset import ImageDataset
 from topwork.data.splits import TRAIN, VALIDATION, deal_folds
 from topwork.features.extraction import Features
 from topwork.memory import Rows, Stacked
 from topwork.progress import Reporter
+from topwork.tops.answering import SklearnTop, Top
 from topwork.tops.base import DenseTop, OnRow
 from topwork.tops.dense_stack import DenseStack, softmax
 from topwork.tops.linear import FOLDS
@@ -181,18 +181,20 @@ def cross_test(top: Any, examples: Examples, reporter: Reporter) -> CrossTest:
 
     Args:
         top: fitted or not; what it does not choose by itself, such as its seed, is taken over.
-        examples: all of them are tested.
+        examples: all of them are tested, but for those that the dataset says may not test.
         reporter: hears how far it is.
     """
     rows = np.sort(examples.learned[examples.learned < examples.n_plain])
     folds = examples.folds(rows, TEST_FOLDS)
+    may_test = examples.dataset.may_test[examples.images[rows]]
     probabilities = np.zeros((len(rows), len(examples.dataset.class_names)))
     there = np.unique(folds)
     with reporter.task("Testing by cross-validation", len(there), "folds") as task:
         for fold in there:
-            tested = np.flatnonzero(folds == fold)
-            fitted = fit_top(clone(top), examples.without(examples.images[rows[tested]]))
+            inside = folds == fold
+            fitted = fit_top(clone(top), examples.without(examples.images[rows[inside]]))
+            tested = np.flatnonzero(inside & may_test)
             found = answering_top(fitted).probabilities(examples.values[rows[tested]])
             probabilities[tested[:, None], fitted.classes_[None]] = found
             task.advance()
-    return CrossTest(rows, folds, probabilities)
+    return CrossTest(rows[may_test], folds[may_test], probabilities[may_test])

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from topwork.backbones.cards import cards
+from topwork.classifier.loading import find_classifier
 from topwork.classifier.manifest import NOVELTY, read_manifest
-from topwork.classifier.saving import find_classifier
 from topwork.files import folder_bytes, printable, sha256_of_file
 
 FileState: TypeAlias = Literal["intact", "damaged", "missing"]

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 
 from topwork.backbones.backbone import Backbone
-from topwork.backbones.engines import Device, has_bf16
-from topwork.data.dataset import ImageDataset
+from topwork.backbones.engines import has_bf16
+from topwork.data.images import Images
 from topwork.errors import TooManyBadImagesError
 from topwork.features.choice import backbone_for
 from topwork.features.extraction import extract_features
 from topwork.progress import Reporter
 from topwork.tops.base import standardisation
-from topwork.types import FloatArray
+from topwork.types import Device, FloatArray
 
 SAMPLE = 256
 """Images whose features are computed in both."""
@@ -24,7 +24,7 @@ LEAST_AGREEMENT = 0.999
 
 
 def choose_precision(
-    dataset: ImageDataset, backbone: str | Backbone, *, device: Device = "auto", reporter: Reporter | None = None
+    dataset: Images, backbone: str | Backbone, *, device: Device = "auto", reporter: Reporter | None = None
 ) -> Backbone:
     """`backbone` in bf16 where that leaves the features of these images as they are, else in f32.
 

@@ -16,9 +16,9 @@ from topwork.cli.options import (
     reporter_for,
 )
 from topwork.cli.words import cut_remark, frames_remark, say, say_json
+from topwork.types import Device
 
 if TYPE_CHECKING:
-    from topwork.backbones.engines import Device
     from topwork.checks.check import DataCheck
 
 EPILOG = """\b

@@ -36,7 +36,7 @@ Examples:
 def explain(run: str, image: Path, class_name: str | None, out: Path, device: str) -> None:
     """Show what in IMAGE speaks for the answer of the classifier in RUN, and the training images nearest to it."""
     from topwork.classifier.explanation import explain as explain_image
-    from topwork.classifier.saving import load_classifier
+    from topwork.classifier.loading import load_classifier
     from topwork.data.decoding import digest_of
     from topwork.errors import BadImageError
     from topwork.files import printable, write_text

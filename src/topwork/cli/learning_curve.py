@@ -16,9 +16,9 @@ from topwork.cli.options import (
     reporter_for,
 )
 from topwork.cli.words import say, say_json
+from topwork.types import Device
 
 if TYPE_CHECKING:
-    from topwork.backbones.engines import Device
     from topwork.evaluation.learning_curve import LearningCurve
 
 EPILOG = """\b

@@ -15,13 +15,15 @@ from topwork.cli.compare import compare
 from topwork.cli.evaluate import evaluate
 from topwork.cli.explain import explain
 from topwork.cli.export import export
+from topwork.cli.extract import extract
 from topwork.cli.info import info
+from topwork.cli.label import label
 from topwork.cli.learning_curve import learning_curve
 from topwork.cli.predict import predict
 from topwork.cli.serve import serve
 from topwork.cli.train import train
 from topwork.cli.words import say, with_flags
-from topwork.errors import TopworkError
+from topwork.errors import TopworkError, not_installed
 from topwork.version import VERSION
 
 
@@ -39,8 +41,8 @@ def main() -> None:
 
 
 for _command in (
-    *(train, predict, export, serve, evaluate, explain, info),
-    *(check, learning_curve, compare, backbones, cache),
+    *(label, train, predict, export, serve, evaluate, explain, info),
+    *(check, learning_curve, compare, extract, backbones, cache),
 ):
     main.add_command(_command)
 
@@ -58,6 +60,9 @@ def run() -> None:
         sys.exit(error.exit_code)
     except TopworkError as error:
         say(with_flags(f"Error: {error}"), err=True)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        say(f"Error: {not_installed(error)}", err=True)
         sys.exit(1)
     except (KeyboardInterrupt, click.exceptions.Abort):
         say(

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
 from topwork.cli.words import FlagReporter
+from topwork.types import Device, Frame, GroupBy, Pooling, Precision, ValAs
 from topwork.words import counted
 
 if TYPE_CHECKING:
     from topwork.backbones.backbone import Backbone
-    from topwork.backbones.engines import Device
     from topwork.data.dataset import ImageDataset
+    from topwork.data.images import Images
     from topwork.progress import Reporter
     from topwork.types import ValueRange
 
@@ -24,7 +25,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _DATA_OPTIONS = (
     *("image_column", "label_column", "split_column", "group_column", "image_root"),
-    *("ignore_classes", "min_images", "skip_unlabelled", "val_as", "group_by", "group_pattern", "exclude", "relabel"),
+    *("ignore_classes", "min_images", "skip_unlabelled", "val_as", "group_by", "group_pattern", "labels"),
+    *("exclude", "relabel"),
 )
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -52,20 +54,26 @@ def data_options(function: Function) -> Function:
         click.option("--skip-unlabelled", is_flag=True, help="Leave out the rows of a table that have no label."),
         click.option(
             "--val-as",
-            type=click.Choice(["test", "validation"]),
+            type=click.Choice(get_args(ValAs)),
             default="test",
             show_default=True,
             help="What val/ is for, where there is train/ and no test/.",
         ),
         click.option(
             "--group-by",
-            type=click.Choice(["folder"]),
+            type=click.Choice(get_args(GroupBy)),
             help="Keep the images of each folder below the class folders in one split.",
         ),
         click.option(
             "--group-pattern",
             metavar="REGEX",
             help="Keep images in one split in whose paths the first capture is the same, such as '(site[0-9]+)'.",
+        ),
+        click.option(
+            "--labels",
+            type=_FILE,
+            metavar="FILE",
+            help="Of a folder: the labels that `topwork label` wrote, in the place of sub-folders.",
         ),
         click.option(
             "--exclude",
@@ -115,7 +123,7 @@ def backbone_options(function: Function) -> Function:
         ),
         click.option(
             "--pooling",
-            type=click.Choice(["avg", "max", "flatten", "token", "patches"]),
+            type=click.Choice([name for name in get_args(Pooling) if name != "stages"]),
             help="What becomes of its last feature map; or of an output with tokens: the class token, or the mean of "
             "the patches.  [default: avg]",
         ),
@@ -132,14 +140,14 @@ def backbone_options(function: Function) -> Function:
         ),
         click.option(
             "--precision",
-            type=click.Choice(["f32", "bf16", "auto"]),
+            type=click.Choice([*get_args(Precision), "auto"]),
             default="f32",
             show_default=True,
             help="Of its arithmetic; auto takes bf16, twice as fast, where a sample of the images shows it harmless.",
         ),
         click.option(
             "--frame",
-            type=click.Choice(["crop", "pad", "squash"]),
+            type=click.Choice(get_args(Frame)),
             help="What it sees of a picture that is no square: the centre; all, with grey beside; or all, squashed.  "
             "[default: crop, or what is said beside a file]",
         ),
@@ -148,7 +156,7 @@ def backbone_options(function: Function) -> Function:
             "value_range",
             type=_Range(),
             metavar="LOW,HIGH",
-            help="Of grey pictures with 16 or 32 bits, the values that become black and white, such as 0,4095.  "
+            help="Of pictures with 16 or 32 bits a channel, the values that become black and white, such as 0,4095.  "
             "[default: what the images for training use]",
         ),
         click.option("--offline", is_flag=True, help="Never use the network."),
@@ -187,15 +195,32 @@ def load_dataset_and_backbone(
     source: str, options: dict[str, Any], reporter: Reporter, *, device: Device, seed: int = 0
 ) -> tuple[ImageDataset, Backbone]:
     """The images in `source` by `data_options`, and the backbone by `backbone_options`; tells `reporter` which."""
+    data = {name: options[name] for name in _DATA_OPTIONS}
+    dataset = load_dataset(source, data, reporter, offline=options["offline"])
+    return dataset, load_backbone_for(dataset, options, reporter, device=device, seed=seed)
+
+
+def load_backbone_for(
+    images: Images, options: dict[str, Any], reporter: Reporter, *, device: Device, seed: int = 0
+) -> Backbone:
+    """The backbone by `backbone_options` that is to see these images; tells `reporter` which."""
     from topwork.backbones.backbone import load_backbone
     from topwork.backbones.cards import AUTO
     from topwork.features.choice import load_auto
 
     if options["backbone"] == AUTO and options["weights"]:
         raise click.UsageError("--weights are of a network: name it with --backbone.")
-    data = {name: options[name] for name in _DATA_OPTIONS}
-    dataset = load_dataset(source, data, reporter, offline=options["offline"])
-    load = partial(load_auto, dataset) if options["backbone"] == AUTO else partial(load_backbone, options["backbone"])
+    load = partial(load_auto, images) if options["backbone"] == AUTO else partial(load_backbone, options["backbone"])
+    backbone = load_with(load, options, reporter, seed=seed)
+    if options["precision"] == "auto":
+        from topwork.classifier.precision import choose_precision
+
+        backbone = choose_precision(images, backbone, device=device, reporter=reporter)
+    return backbone
+
+
+def load_with(load: Callable[..., Backbone], options: dict[str, Any], reporter: Reporter, *, seed: int = 0) -> Backbone:
+    """The backbone that `load` gives for `backbone_options`; tells `reporter` which."""
     backbone = load(
         weights=options["weights"],
         size=options["size"],
@@ -214,18 +239,14 @@ def load_dataset_and_backbone(
     reporter.note(
         f"Backbone {backbone.name}, {backbone.size}×{backbone.size} pixels, weights {backbone.weights.origin}"
     )
-    if options["precision"] == "auto":
-        from topwork.classifier.precision import choose_precision
-
-        backbone = choose_precision(dataset, backbone, device=device, reporter=reporter)
-    return dataset, backbone
+    return backbone
 
 
 def device_option(function: Function) -> Function:
     """Where the backbone runs."""
     return click.option(
         "--device",
-        type=click.Choice(["auto", "cpu", "gpu"]),
+        type=click.Choice(get_args(Device)),
         default="auto",
         show_default=True,
         help="Where the backbone runs; auto takes an accelerator where JAX sees one.",
@@ -245,7 +266,8 @@ def load_dataset(source: str, options: dict[str, Any], reporter: Reporter, *, of
 
     columns = {name: value for name, value in options.items() if name not in ("exclude", "relabel")}
     dataset = ImageDataset.load(source, **columns, offline=offline)
-    reporter.note(f"{counted(len(dataset), 'image')} of {len(dataset.class_names):,} classes in {dataset.origin}")
+    classes = counted(len(dataset.class_names), "class", "classes")
+    reporter.note(f"{counted(len(dataset), 'image')} of {classes} in {dataset.origin}")
     for note in dataset.notes:
         reporter.warning(note)
     return _corrected(dataset, options["exclude"], options["relabel"], reporter)

@@ -73,7 +73,7 @@ def predict(
     IMAGES are files, folders, quoted patterns ('new/**/*.jpg'), tables (.csv, .tsv, .parquet) or - for standard input.
     Those that can't be read are named among the answers; the exit status is then 1.
     """
-    from topwork.classifier.saving import load_classifier
+    from topwork.classifier.loading import load_classifier
     from topwork.prediction.rows import Wording
 
     _require_fitting_options(out, kind, watch, images)

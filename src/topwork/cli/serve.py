@@ -56,15 +56,16 @@ def serve(
     device: str,
 ) -> None:
     """Answer for the classifier in RUN over HTTP, with a page for people at /."""
-    from topwork.classifier.saving import load_classifier
+    from topwork.classifier.loading import load_classifier
     from topwork.errors import EnvironmentProblem, OptionError
     from topwork.files import printable
 
     try:
-        from topwork.serve.access import is_this_machine
         from topwork.serve.limits import Limits
-        from topwork.serve.running import address_of, listen, serve
+        from topwork.serve.running import serve
         from topwork.serve.service import Service
+        from topwork.web.hosts import is_this_machine
+        from topwork.web.listening import address_of, listen
     except ImportError as error:
         raise EnvironmentProblem(
             f"topwork serve needs the extra 'serve': pip install 'topwork[serve]' ({error})."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -17,11 +17,12 @@ from topwork.cli.options import (
     reporter_for,
 )
 from topwork.cli.words import cut_remark, frames_remark, say, say_json
+from topwork.types import OnBadImage, Part
 from topwork.words import counted
 
 if TYPE_CHECKING:
     from topwork.backbones.backbone import Backbone
-    from topwork.classifier.training import Training
+    from topwork.classifier.record import Training
     from topwork.runs.run import Run
 
 EPILOG = """\b
@@ -30,6 +31,7 @@ Examples:
   topwork train photos/
   topwork train photos/ --backbone resnet50v2 --top 256 --dropout 0.5 --patience 10
   topwork train photos/ --fine-tune                 # the last stage of the network too, where that is better
+  topwork train photos/ --labels photos.labels.csv    # made by `topwork label photos/`
   topwork train table.parquet --label-column species --group-column camera
   topwork train photos/ --exclude findings.csv --relabel findings.csv    # a run's findings.csv, filled in
 """
@@ -88,7 +90,7 @@ class _TestAs(click.ParamType):  # type: ignore[type-arg]
     "--fine-tune",
     is_flag=False,
     flag_value="last-stage",
-    type=click.Choice(["last-block", "last-stage"]),
+    type=click.Choice(get_args(Part)),
     help="Train the last part of the network too, last-stage where none is named; kept only if it is surely better.",
 )
 @click.option(
@@ -120,10 +122,15 @@ class _TestAs(click.ParamType):  # type: ignore[type-arg]
 @data_options
 @click.option(
     "--on-bad-image",
-    type=click.Choice(["skip", "stop"]),
+    type=click.Choice(get_args(OnBadImage)),
     default="skip",
     show_default=True,
     help="Skip and list images that can't be read, or stop at the first.",
+)
+@click.option(
+    "--store",
+    metavar="FOLDER|ADDRESS",
+    help="Take features from where `topwork extract` keeps them, instead of reading all images.",
 )
 @click.option("--no-check", is_flag=True, help="Don't look for copies, wrong labels and strange images.")
 @click.option("--mlflow", is_flag=True, help="Log the run to MLflow too; MLFLOW_TRACKING_URI says where.")
@@ -136,7 +143,8 @@ def train(source: str, **options: Any) -> None:
     """Train a classifier on the images in SOURCE, test it, and write a run folder.
 
     SOURCE is a folder with a sub-folder per class (or train/, validation/, test/ above the classes), a CSV or
-    Parquet table, a folder or quoted pattern of tables, or one of digits, mnist, fashion_mnist, cifar10, cifar100.
+    Parquet table, a zip or tar, a folder or quoted pattern of tables or archives, an address such as
+    s3://bucket/photos/, or one of digits, mnist, fashion_mnist, cifar10, cifar100.
     """
     top = _top(options)
     if options["features"] != "last":
@@ -157,6 +165,11 @@ def train(source: str, **options: Any) -> None:
     dataset, backbone = load_dataset_and_backbone(
         source, options, reporter, device=options["device"], seed=options["seed"]
     )
+    if options["store"]:
+        from topwork.features.sharded import with_extracted
+        from topwork.objects import open_objects
+
+        dataset = with_extracted(dataset, backbone, open_objects(options["store"]), reporter=reporter)
     finished = train_run(
         dataset.split(test=options["test_as"], validation=options["validation_fraction"]),
         backbone,

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from topwork.data.sources import FileImages, ImageSource
+from topwork.data.cells import plain
+from topwork.data.sources import ArchiveImages, FileImages, ImageSource
 from topwork.errors import DataError
 from topwork.files import printable, read_regular
 from topwork.types import IntArray
@@ -102,7 +103,7 @@ def find_by_name(source: ImageSource, rows: IntArray, names: Iterable[str], orig
     """
     wanted, every = list(names), [source.name(int(row)) for row in rows]
     places = {name: i for i, name in enumerate(every)}
-    if isinstance(source, FileImages) and not set(wanted) <= set(places):
+    if isinstance(source, FileImages | ArchiveImages) and not set(wanted) <= set(places):
         paths = {os.path.abspath(source.paths[row]): i for i, row in enumerate(rows)}
         places = {name: paths[path] for name in wanted if (path := os.path.abspath(name)) in paths} | places
     missing = [name for name in wanted if name not in places]
@@ -157,12 +158,7 @@ class _Table:
         for cells in self.cells:
             if any(cells):
                 cells = cells + [""] * (len(self.names) - len(cells))
-                yield dict(zip(self.names, map(_plain, cells), strict=False))
-
-
-def _plain(cell: str) -> str:
-    """A cell without the apostrophe that keeps spreadsheets from taking it for a formula."""
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in ("=", "+", "-", "@", "\t", "\r") else cell
+                yield dict(zip(self.names, map(plain, cells), strict=False))
 
 
 def _require_columns(table: _Table, columns: tuple[str, ...], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -11,9 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from topwork.data import folders, named, shards, tables
+from topwork.data import buckets, folders, labelled_folder, named, packed, shards, tables
+from topwork.data.archives import is_archive
 from topwork.data.corrections import UNCORRECTED, Corrections, find_by_name
-from topwork.data.decoding import Payload, as_image_array
+from topwork.data.decoding import Payload, StoredImage, as_image_array
 from topwork.data.images import Images
 from topwork.data.labels import doubtful_names, label_array, normal_form, require_single_labels
 from topwork.data.sources import ArrayImages, ImageSource
@@ -30,8 +32,10 @@ from topwork.data.splits import (
     find_units,
 )
 from topwork.data.table import UNLABELLED, LabelTable, Wanted, require_known_classes
+from topwork.data.walking import Folder, subfolders
 from topwork.errors import DataError, OptionError, ShapeError, did_you_mean
 from topwork.files import printable
+from topwork.objects import is_address
 from topwork.types import GroupBy, IntArray, StrArray, TestAs, ValAs, ValueRange
 from topwork.words import counted, listed, without
 
@@ -50,6 +54,7 @@ class ImageDataset(Images):
         class_names: K names; `labels` point into them.
         sides: `(N,)` of 'train', 'validation', 'test', where the data brings a split; else None.
         groups: `(N,)`, images of one group stay on one side; or None.
+        testable: `(N,)` booleans, which images may test a classifier; None: all. Others are learned from alone.
         origin: what the user named.
         notes: what was passed over when the dataset was made, one sentence each.
         is_split: whether every image has the side it is to have.
@@ -65,13 +70,14 @@ class ImageDataset(Images):
     class_names: tuple[str, ...]
     sides: StrArray | None = None
     groups: StrArray | None = None
+    testable: NDArray[np.bool_] | None = None
     origin: str = "arrays"
     notes: tuple[str, ...] = ()
     is_split: bool = False
     corrections: Corrections = UNCORRECTED
     value_range: ValueRange | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    _of_each_image: ClassVar[tuple[str, ...]] = ("rows", "labels", "sides", "groups")
+    _of_each_image: ClassVar[tuple[str, ...]] = ("rows", "labels", "sides", "groups", "testable")
 
     @classmethod
     def from_directory(
@@ -87,7 +93,7 @@ class ImageDataset(Images):
         """A folder with a sub-folder per class, or with `train/`, `validation/`, `test/` above the classes.
 
         Args:
-            path: the folder.
+            path: the folder; or where its like is in an object store, such as `s3://bucket/photos/`.
             ignore_classes: class folders to leave out.
             min_images: classes with fewer images are left out.
             val_as: what `val/` is for where there is a `train/` and no `test/`: 'test', its images test the classifier
@@ -103,7 +109,10 @@ class ImageDataset(Images):
             OptionError: the pattern is no regular expression, or has no capture.
         """
         grouping = folders.Grouping(group_by, group_pattern)
-        table = folders.read_folder(Path(path), ignore_classes, grouping)
+        if is_address(str(path)):
+            table = buckets.read_bucket(str(path), ignore_classes, grouping)
+        else:
+            table = folders.read_folder(Folder(Path(path)), ignore_classes, grouping)
         wanted = Wanted(ignore_classes, min_images, val_as=val_as)
         options = {**asdict(wanted), "group_by": group_by, "group_pattern": group_pattern}
         return cls._from_labels(table, str(path), wanted, options)
@@ -150,10 +159,94 @@ class ImageDataset(Images):
         """
         columns = tables.Columns(image_column, label_column, split_column, group_column)
         wanted = Wanted(ignore_classes, min_images, skip_unlabelled, val_as)
-        found = shards.find_tables(str(path)) or [Path(path)]
-        table = shards.read_tables(found, columns, None if image_root is None else Path(image_root))
+        found = shards.find_shards(str(path)) or [Path(path)]
+        root = None if image_root is None else Path(image_root)
+        table = shards.read_shards(found, lambda one: tables.read_table(one, columns, root))
         options = {**asdict(wanted), **columns.arguments(), "image_root": image_root and str(image_root)}
         return cls._from_labels(table, str(path), wanted, options)
+
+    @classmethod
+    def from_journal(
+        cls,
+        path: str | Path,
+        labels: str | Path,
+        *,
+        ignore_classes: Sequence[str] = (),
+        min_images: int = 0,
+        group_by: GroupBy | None = None,
+        group_pattern: str | None = None,
+    ) -> ImageDataset:
+        """The images in a folder that were labelled with `topwork label`.
+
+        Sub-folders are no classes here. Labels that a machine gave never test; and where 30 labelled images were drawn
+        by chance, these alone do.
+
+        Args:
+            path: the folder.
+            labels: the journal that `topwork label` wrote.
+            ignore_classes: as in `from_directory`, as for min_images, group_by and group_pattern.
+            min_images: classes with fewer images are left out.
+            group_by: 'folder': the images of each sub-folder are a group.
+            group_pattern: a regular expression whose first capture tells groups.
+
+        Raises:
+            DataError: no such folder or journal, or a person gave none of the images a label.
+        """
+        grouping = folders.Grouping(group_by, group_pattern)
+        table = labelled_folder.read_labelled_folder(Path(path), Path(labels), grouping)
+        wanted = Wanted(ignore_classes, min_images, skip_unlabelled=True)
+        options = {**asdict(wanted), "labels": str(labels), "group_by": group_by, "group_pattern": group_pattern}
+        return cls._from_labels(table, str(path), wanted, options)
+
+    @classmethod
+    def from_archive(
+        cls,
+        path: str | Path,
+        *,
+        label_column: str | None = None,
+        ignore_classes: Sequence[str] = (),
+        min_images: int = 0,
+        skip_unlabelled: bool = False,
+        val_as: ValAs = "test",
+        group_by: GroupBy | None = None,
+        group_pattern: str | None = None,
+    ) -> ImageDataset:
+        """A `.zip`, `.tar`, `.tar.gz` or `.tgz`, read where it is: nothing is unpacked.
+
+        It holds what a folder may hold, by the rules of `from_directory`. Or else the labels are in files beside the
+        images, as webdataset has it: `007.cls`, `007.json` or `007.txt` for `007.jpg`.
+
+        Args:
+            path: the archive; or a folder of archives, or a pattern such as `train-{0000..0003}.tar` or `data/*.tar`.
+                Of several, the names tell the splits where their content doesn't.
+            label_column: what the label is called in `.json` files; None finds it by its usual names.
+            ignore_classes: as in `from_directory`, as for min_images, val_as, group_by and group_pattern.
+            min_images: classes with fewer images are left out.
+            skip_unlabelled: as in `from_table`.
+            val_as: what validation images are for where there are no test images.
+            group_by: which images stay in one split.
+            group_pattern: the same, by a regular expression.
+
+        Raises:
+            DataError: no such archive, one that is damaged, encrypted or a bomb; or as `from_directory`.
+            OptionError: the pattern is no regular expression, or has no capture.
+        """
+        grouping = folders.Grouping(group_by, group_pattern)
+        found = shards.find_shards(str(path)) or [Path(path)]
+        named_from = None if len(found) == 1 else Path(os.path.commonpath([one.parent for one in found]))
+        table = shards.read_shards(
+            found,
+            lambda one: packed.read_archive(
+                one,
+                label_column=label_column,
+                ignore_classes=ignore_classes,
+                grouping=grouping,
+                named_from=named_from,
+            ),
+        )
+        wanted = Wanted(ignore_classes, min_images, skip_unlabelled, val_as)
+        options = {"label_column": label_column, "group_by": group_by, "group_pattern": group_pattern}
+        return cls._from_labels(table, str(path), wanted, {**asdict(wanted), **options})
 
     @classmethod
     def from_arrays(
@@ -216,48 +309,43 @@ class ImageDataset(Images):
         val_as: ValAs = "test",
         group_by: GroupBy | None = None,
         group_pattern: str | None = None,
+        labels: str | Path | None = None,
         offline: bool = False,
     ) -> ImageDataset:
-        """The images that `source` names: a folder, a CSV or Parquet table, several of these, or a named set.
+        """The images that `source` names: a folder, local or in an object store, a table, an archive, or a named set.
 
-        The arguments are those of `from_table` and `from_directory`.
+        The arguments are those of `from_table`, `from_archive`, `from_directory` and, for `labels`, `from_journal`.
 
         Raises:
             DataError: it is none of these, or can't be used.
         """
         if not str(source):
             raise DataError("Expected a folder, a table or a named set; got an empty name. An unset variable, perhaps?")
-        is_table = shards.find_tables(str(source)) is not None
-        is_folder = Path(source).is_dir() and not is_table
-        columns = tables.Columns(image_column, label_column, split_column, group_column)
-        for_tables = {**columns.arguments(), "image_root": image_root, "skip_unlabelled": skip_unlabelled}
+        is_remote = is_address(str(source))
+        found = [] if is_remote else shards.find_shards(str(source)) or []
+        is_packed = bool(found) and is_archive(str(found[0]))
+        is_table, is_folder = bool(found) and not is_packed, is_remote or (Path(source).is_dir() and not found)
+        columns: dict[str, Any] = tables.Columns(image_column, label_column, split_column, group_column).arguments()
+        label: dict[str, Any] = {"label_column": columns.pop("label_column"), "skip_unlabelled": skip_unlabelled}
+        grouping: dict[str, Any] = {"group_by": group_by, "group_pattern": group_pattern}
         if not is_table:
-            _require_none(for_tables, source, "a CSV or Parquet table")
+            _require_none({**columns, "image_root": image_root}, source, "a CSV or Parquet table")
+        if not (is_table or is_packed):
+            _require_none(label, source, "a table or an archive")
+        if not (is_folder or is_packed):
+            _require_none(grouping, source, "a folder or an archive of images")
         if not is_folder:
-            _require_none({"group_by": group_by, "group_pattern": group_pattern}, source, "a folder of images")
+            _require_none({"labels": labels}, source, "a folder of images")
+        wanted = Wanted(ignore_classes, min_images, skip_unlabelled, val_as)
+        common: dict[str, Any] = {"ignore_classes": ignore_classes, "min_images": min_images, "val_as": val_as}
+        if labels is not None:
+            return cls.from_journal(source, labels, ignore_classes=ignore_classes, min_images=min_images, **grouping)
         if is_table:
-            return cls.from_table(
-                source,
-                image_column=image_column,
-                label_column=label_column,
-                split_column=split_column,
-                group_column=group_column,
-                image_root=image_root,
-                ignore_classes=ignore_classes,
-                min_images=min_images,
-                skip_unlabelled=skip_unlabelled,
-                val_as=val_as,
-            )
+            return cls.from_table(source, **columns, **label, image_root=image_root, **common)
+        if is_packed:
+            return cls.from_archive(source, **label, **grouping, **common)
         if is_folder or str(source) not in named.NAMES:
-            return cls.from_directory(
-                source,
-                ignore_classes=ignore_classes,
-                min_images=min_images,
-                val_as=val_as,
-                group_by=group_by,
-                group_pattern=group_pattern,
-            )
-        wanted = Wanted(ignore_classes, min_images, val_as=val_as)
+            return cls.from_directory(source, **grouping, **common)
         return cls._from_labels(named.read_named(str(source), offline=offline), str(source), wanted, asdict(wanted))
 
     @classmethod
@@ -272,6 +360,7 @@ class ImageDataset(Images):
             class_names=numbered.class_names,
             sides=table.checked_sides(),
             groups=table.groups,
+            testable=table.testable,
             origin=printable(origin),
             notes=(*table.notes, *numbered.notes),
             options={name: value for name, value in (options or {}).items() if value},
@@ -311,8 +400,9 @@ class ImageDataset(Images):
             return self
         if val_as == "test" and set(np.unique(self.sides)) == {TRAIN, VALIDATION}:
             return replace(self, sides=np.where(self.sides == TRAIN, TRAIN, TEST))._with_notes(
-                "the data brings validation images and no test images: they are taken as test images, and validation "
-                "images are taken from the training images. `val_as=validation` keeps them for validation."
+                "the data brings validation images and no test images. The validation images serve as test images, and "
+                "new ones for validation are taken from the training images. `val_as=validation` keeps them for "
+                "validation."
             )
         return self._with_notes(*_classes_without_validation(self.labels, self.class_names, self.sides))
 
@@ -402,6 +492,11 @@ class ImageDataset(Images):
         """Which of these images must stay together: copies, and images of one group."""
         return find_units(self.digests[indices], None if self.groups is None else self.groups[indices])
 
+    @property
+    def may_test(self) -> NDArray[np.bool_]:
+        """`(N,)`, which images may test a classifier."""
+        return np.ones(len(self), bool) if self.testable is None else self.testable
+
     @cached_property
     def torn_groups(self) -> list[str]:
         """The groups whose images lie in several splits that the data brings, sorted."""
@@ -419,7 +514,7 @@ class ImageDataset(Images):
 
         Args:
             test: the fraction of the images for testing. 'cv': none; `train` tests every image once, by a top that
-                learned from the other folds. 'auto': 'cv' below 1,000 images, else a fifth.
+                learned from the other folds. 'auto': 'cv' below 1,000 images, and where not all may test; else a fifth.
             validation: the fraction of the images not for testing that early stopping and choices use.
 
         Raises:
@@ -428,7 +523,7 @@ class ImageDataset(Images):
             SplitError: a class has too few images.
         """
         if test == "auto":
-            test = "cv" if len(self) < FEWEST_TO_SPLIT else TEST_FRACTION
+            test = "cv" if len(self) < FEWEST_TO_SPLIT or self.testable is not None else TEST_FRACTION
         fraction = 0.0 if test == "cv" else test
         if isinstance(fraction, str):
             raise OptionError(f"Expected test to be a fraction, 'auto' or 'cv'; got {test!r}.")
@@ -453,6 +548,7 @@ class ImageDataset(Images):
                 test=missing.get(TEST, 0.0),
                 validation=missing.get(VALIDATION, 0.0),
             )
+            sides[(sides == TEST) & ~self.may_test] = TRAIN
         return self.changed(sides=sides, is_split=True)
 
     def _require_training_images(self, is_train: NDArray[np.bool_]) -> None:
@@ -472,8 +568,10 @@ class ImageDataset(Images):
 
     def _inner_classes_hint(self) -> str:
         inner = Path(self.origin) / self.class_names[0]
-        has_classes = inner.is_dir() and sum(entry.is_dir() for entry in inner.iterdir()) > 1
-        return f" Are the classes one folder further down? Then give {str(inner)!r}." if has_classes else ""
+        while inner.is_dir() and len(folders := subfolders(Folder(inner))) == 1:
+            inner = folders[0].path
+        has_classes = inner.is_dir() and len(folders) > 1
+        return f" Are the classes further down? Then give {printable(str(inner))!r}." if has_classes else ""
 
     def side(self, name: str) -> ImageDataset:
         """The images on one side: 'train', 'validation' or 'test'; splits first where that is still to do."""
@@ -535,7 +633,7 @@ def as_payloads(images: NDArray[np.uint8] | Sequence[Any]) -> NDArray[np.uint8] 
     for i, image in enumerate(images):
         if isinstance(image, str):
             payloads.append(Path(image))
-        elif isinstance(image, bytes | Path | Image.Image):
+        elif isinstance(image, bytes | Path | StoredImage | Image.Image):
             payloads.append(image)
         elif isinstance(image, np.ndarray):
             payloads.append(as_image_array(image[None])[0])

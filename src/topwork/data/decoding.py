@@ -14,12 +14,14 @@ import hashlib
 import io
 import os
 import struct
+import sys
 import warnings
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import PIL
@@ -43,8 +45,27 @@ from topwork.files import open_regular, read_regular
 from topwork.recipe import PAD_COLOUR, Recipe
 from topwork.types import Filter, ImageArray, ValueRange
 
-Payload: TypeAlias = Path | bytes | ImageArray | Image.Image
-"""One image as it comes: a file, encoded bytes, `(H, W)`, `(H, W, 1 | 3 | 4)` uint8, or a PIL image."""
+
+class StoredImage(ABC):
+    """An encoded image that isn't a file of its own; its bytes are read when they are asked for."""
+
+    @property
+    def held(self) -> int:
+        """How many bytes of it are in memory already."""
+        return 0
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """Its bytes, `MAX_BYTES` at most.
+
+        Raises:
+            OSError: they can't be read.
+        """
+
+
+Payload: TypeAlias = "Path | StoredImage | bytes | ImageArray | Image.Image"
+"""One image as it comes: a file or what else stores it, encoded bytes, `(H, W)`, `(H, W, 1 | 3 | 4)` uint8, or a PIL
+image."""
 
 _DECODER_ERRORS = (
     *(OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError, AttributeError),
@@ -55,8 +76,18 @@ _DECODER_ERRORS = (
 _DEEP = ("I", "F")
 """How Pillow's modes for pictures deeper than 8 bits begin."""
 _DEEPEST = 0xFFFF
+_NATIVE, _FOREIGN = ("L", "B") if sys.byteorder == "little" else ("B", "L")
+_OTHER_ORDER = {
+    f"{mode};16{order}": f"{mode};16{_FOREIGN if order in (_NATIVE, 'N') else _NATIVE}"
+    for mode in ("RGB", "RGBA")
+    for order in "BLN"
+}
+"""Pillow has no mode for colour with 16 bits a channel, and takes the upper byte of each, as one of these words says
+where that lies. By the opposite word it takes the lower byte."""
+_LOWER = "lower bytes"
+"""Under which name a picture in such colour carries another, of its lower bytes."""
 
-DECODING_VERSION = 3
+DECODING_VERSION = 4
 """Counts up when the pixels that come out of here change; part of every feature's key."""
 
 _FINER = 2
@@ -183,14 +214,14 @@ def read_image(
     an eighth of its size, with sides of `at_least` pixels; None: never. Encoded images of more than `max_pixels` are
     refused by what their heads say, before anything is decoded.
 
-    Of grey pictures with 16 or 32 bits the values in `value_range` become black to white; None: 0 to 65,535, so that
-    their upper 8 bits are kept, and floating-point pixels are refused.
+    Of pictures with 16 bits a channel, and of grey ones with 32, the values in `value_range` become black to white;
+    None: 0 to 65,535, so that their upper 8 bits are kept, and floating-point pixels are refused.
 
     Raises:
         BadImageError: it can't be read; `name` says which.
     """
     try:
-        return _to_rgb(_open(payload, at_least, max_pixels), value_range)
+        return _to_rgb(_open(payload, at_least, max_pixels, whole_values=value_range is not None), value_range)
     except Image.DecompressionBombError as error:
         raise BadImageError(name, f"more than {max_pixels:,} pixels; refused as a decompression bomb") from error
     except UnidentifiedImageError as error:
@@ -225,7 +256,7 @@ def has_several_frames(payload: Payload) -> bool:
     if isinstance(payload, Image.Image):
         return bool(getattr(payload, "is_animated", False))
     try:
-        with open_regular(payload) if isinstance(payload, Path) else io.BytesIO(payload) as file:
+        with _opened(payload) as file:
             is_scan = is_dicom(file.read(132))
             file.seek(0)
             if is_scan:
@@ -241,11 +272,13 @@ def has_8_bits(payload: Payload) -> bool:
     if isinstance(payload, np.ndarray):
         return True
     head = _head(payload)
-    return head is not None and not head.mode.startswith(_DEEP)
+    return head is not None and not head.mode.startswith(_DEEP) and not _is_deep_colour(head)
 
 
 def deep_values(payload: Payload, name: str) -> NDArray[np.generic] | None:
-    """The pixel values of a grey picture with more than 8 bits, as they are in the file; None of any other image.
+    """The pixel values of a picture with more than 8 bits, as they are in the file; None of any other image.
+
+    `(H, W)` of a grey one; `(3, H, W)` in colour.
 
     Raises:
         BadImageError: it can't be read.
@@ -253,10 +286,21 @@ def deep_values(payload: Payload, name: str) -> NDArray[np.generic] | None:
     if isinstance(payload, np.ndarray) or has_8_bits(payload):
         return None
     try:
-        image = _open(payload, None, MAX_PIXELS)
+        image = _open(payload, None, MAX_PIXELS, whole_values=True)
     except (Image.DecompressionBombError, *_DECODER_ERRORS) as error:
         raise BadImageError(name, _plain(error)) from error
+    if _LOWER in image.info:
+        return np.moveaxis(_whole_values(image, image.info[_LOWER])[..., :3], -1, 0)
     return np.asarray(image) if image.mode.startswith(_DEEP) else None
+
+
+def read_encoded(payload: Path | StoredImage) -> bytes:
+    """The bytes of a file or stored image, `MAX_BYTES` at most.
+
+    Raises:
+        OSError: they can't be read.
+    """
+    return read_regular(payload, at_most=MAX_BYTES) if isinstance(payload, Path) else payload.read()
 
 
 def digest_of(payload: Payload) -> bytes:
@@ -266,8 +310,8 @@ def digest_of(payload: Payload) -> bytes:
         OSError: the file can't be read.
         BadImageError: the picture can't be.
     """
-    if isinstance(payload, Path):
-        payload = read_regular(payload, at_most=MAX_BYTES)
+    if isinstance(payload, Path | StoredImage):
+        payload = read_encoded(payload)
     if isinstance(payload, bytes):
         salt = _TRANSPARENT if _has_transparent_colour(payload) else b""
         return hashlib.blake2b(payload, digest_size=16, salt=salt).digest()
@@ -333,12 +377,18 @@ def _has_transparent_colour(content: bytes) -> bool:
     return b"tRNS" in content[: max(0, content.find(b"IDAT"))]
 
 
-def _head(payload: Path | bytes | Image.Image) -> Image.Image | None:
+def _opened(payload: Path | StoredImage | bytes) -> BinaryIO:
+    if isinstance(payload, Path):
+        return open_regular(payload)
+    return io.BytesIO(payload if isinstance(payload, bytes) else payload.read())
+
+
+def _head(payload: Path | StoredImage | bytes | Image.Image) -> Image.Image | None:
     """An image of which the head alone was read; None where it can't be."""
     if isinstance(payload, Image.Image):
         return payload
     try:
-        with open_regular(payload) if isinstance(payload, Path) else io.BytesIO(payload) as file:
+        with _opened(payload) as file:
             head = file.read(132)
             if _is_heic(head) or is_dicom(head):
                 file.seek(0)
@@ -350,13 +400,14 @@ def _head(payload: Path | bytes | Image.Image) -> Image.Image | None:
         return None
 
 
-def _open(payload: Payload, at_least: int | None, max_pixels: int) -> Image.Image:
+def _open(payload: Payload, at_least: int | None, max_pixels: int, *, whole_values: bool) -> Image.Image:
+    """A picture of which all is read; in colour with 16 bits a channel, its lower bytes too where that is asked for."""
     if isinstance(payload, Image.Image):
         return payload
     if isinstance(payload, np.ndarray):
         return Image.fromarray(np.squeeze(payload, -1) if payload.ndim == 3 and payload.shape[-1] == 1 else payload)
-    if isinstance(payload, Path):
-        payload = read_regular(payload, at_most=MAX_BYTES)
+    if isinstance(payload, Path | StoredImage):
+        payload = read_encoded(payload)
     if not payload:
         raise ValueError("the file is empty")
     if is_dicom(payload):
@@ -366,8 +417,39 @@ def _open(payload: Payload, at_least: int | None, max_pixels: int) -> Image.Imag
         raise Image.DecompressionBombError
     if at_least is not None:
         image.draft(image.mode, (at_least, at_least))  # scaled while it is decoded: many times as fast
+    is_deep_colour = whole_values and _is_deep_colour(image)
+    image.load()
+    if is_deep_colour:
+        image.info[_LOWER] = _lower_bytes(payload)
+    return image
+
+
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Whether a picture that isn't read yet is in colour with 16 bits a channel."""
+    return any(_rawmode(tile.args) in _OTHER_ORDER for tile in getattr(image, "tile", ()))
+
+
+def _lower_bytes(content: bytes) -> Image.Image:
+    """The lower byte of each channel of such a picture, as a picture."""
+    image = Image.open(io.BytesIO(content), formats=_FORMATS)
+    tiles = []
+    for tile in image.tile:
+        other = _OTHER_ORDER[_rawmode(tile.args)]
+        tiles.append(tile._replace(args=(other, *tile.args[1:]) if isinstance(tile.args, tuple) else other))
+    image.tile = tiles
     image.load()
     return image
+
+
+def _rawmode(args: object) -> str:
+    """How Pillow is to take the pixels of a part of a picture, by what it gives the decoder."""
+    return str(args[0] if isinstance(args, tuple) and args else args)
+
+
+def _whole_values(image: Image.Image, lower: Image.Image) -> NDArray[np.uint16]:
+    """`(H, W, 3 | 4)`, from the upper and the lower bytes."""
+    values: NDArray[np.uint16] = np.asarray(image).astype(np.uint16) << 8 | np.asarray(lower)
+    return values
 
 
 def _is_heic(content: bytes) -> bool:
@@ -386,9 +468,11 @@ def _open_heic(content: bytes, max_pixels: int) -> Image.Image:
 
 def _to_rgb(image: Image.Image, value_range: ValueRange | None) -> Image.Image:
     turn = _TURNS.get(_orientation(image))
-    transparent = image.info.get("transparency")
+    transparent, lower = image.info.get("transparency"), image.info.get(_LOWER)
     if turn is not None:
-        image = image.transpose(turn)
+        image, lower = image.transpose(turn), lower and lower.transpose(turn)
+    if lower is not None and value_range is not None:
+        image, transparent = _from_deep_colour(image, lower, transparent, value_range), None
     if image.mode == "RGB" and not isinstance(transparent, tuple):
         return image
     if image.mode.startswith(_DEEP):
@@ -418,21 +502,34 @@ def _from_deep(image: Image.Image, transparent: int | None, value_range: ValueRa
         raise ValueError("grey values outside 0..65535. Save it with 8 or 16 bits")
     if not np.all(np.isfinite(values)):
         raise ValueError("pixel values that are not finite numbers")
-    low, high = value_range or (0, _DEEPEST)
-    # 255.999: of a range of 2^k values, each of the 256 levels gets as many, as if the upper 8 bits were kept
-    grey = np.clip((values - low) * (255.999 / (high - low)), 0, 255).astype(np.uint8)
+    grey = _levels(values, value_range or (0, _DEEPEST))
     if transparent is not None:
         grey[values == transparent] = 255
     return Image.fromarray(grey).convert("RGB")
 
 
+def _from_deep_colour(
+    image: Image.Image, lower: Image.Image, transparent: tuple[int, ...] | None, value_range: ValueRange
+) -> Image.Image:
+    """In 8-bit RGB; in RGBA where there is an alpha channel, which keeps its upper bytes: its range is always whole."""
+    values = _whole_values(image, lower)
+    levels = _levels(values[..., :3], value_range)
+    if transparent is not None:
+        levels[np.all(values[..., :3] == transparent, axis=-1)] = 255
+    return Image.fromarray(np.concatenate([levels, np.asarray(image)[..., 3:]], axis=-1))
+
+
+def _levels(values: NDArray[Any], value_range: ValueRange) -> NDArray[np.uint8]:
+    low, high = value_range
+    # 255.999: of a range of 2^k values, each of the 256 levels gets as many, as if the upper 8 bits were kept
+    return np.clip((values - low) * (255.999 / (high - low)), 0, 255).astype(np.uint8)
+
+
 def _why_unidentified(payload: Payload) -> str:
     head = b""
-    if isinstance(payload, Path):
-        with open_regular(payload) as file:
+    if isinstance(payload, Path | StoredImage | bytes):
+        with _opened(payload) as file:
             head = file.read(64)
-    elif isinstance(payload, bytes):
-        head = payload[:64]
     small = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     for beginning, kind in _OTHER_KINDS:
         if head.startswith(beginning) or small.startswith(beginning):

@@ -14,7 +14,7 @@ from topwork.data.labels import normal_form
 from topwork.data.layouts import ClassFolder, find_layout, why_no_images
 from topwork.data.sources import FileImages
 from topwork.data.table import LabelTable, require_known_classes
-from topwork.data.walking import PassedOver, sorted_image_files
+from topwork.data.walking import Folder, PassedOver, sorted_image_files
 from topwork.errors import DataError, OptionError
 from topwork.files import printable
 from topwork.types import GroupBy, StrArray
@@ -68,17 +68,18 @@ def _inner_folder(path: str, class_folder: Path) -> str:
     return printable(inner.parent.as_posix()) if len(inner.parts) > 1 else printable(path)
 
 
-def read_folder(root: Path, ignore_classes: Sequence[str], grouping: Grouping) -> LabelTable:
+def read_folder(root: Folder, ignore_classes: Sequence[str], grouping: Grouping) -> LabelTable:
     """The images below `root`, labelled by their class folder.
 
     Raises:
         DataError: no such folder, no images, or folders that are neither classes nor splits.
     """
-    _require_folder(root)
+    if not root.is_packed:
+        _require_folder(root.path)
     passed_over, ignored = PassedOver(), [normal_form(name) for name in ignore_classes]
     layout = find_layout(root, ignored, passed_over)
     require_known_classes(ignored, layout.names)
-    files = [sorted_image_files(folder.path, passed_over) for folder in layout.classes]
+    files = [sorted_image_files(folder.folder, passed_over) for folder in layout.classes]
     paths, counts = [path for found in files for path in found], [len(found) for found in files]
     if not paths:
         raise DataError(why_no_images(root))
@@ -86,7 +87,9 @@ def read_folder(root: Path, ignore_classes: Sequence[str], grouping: Grouping) -
         source=FileImages(tuple(paths), str(root)),
         labels=np.repeat([folder.name for folder in layout.classes], counts),
         sides=np.repeat([folder.split for folder in layout.classes], counts) if layout.has_splits else None,
-        groups=grouping.groups(root, paths, list(np.repeat([folder.path for folder in layout.classes], counts))),
+        groups=grouping.groups(
+            root.path, paths, list(np.repeat([folder.folder.path for folder in layout.classes], counts))
+        ),
         are_folders=True,
         notes=(*layout.notes, *_of_classes(layout.classes, files, grouping), *passed_over.texts()),
     )
@@ -97,26 +100,32 @@ def _require_folder(root: Path) -> None:
     if not root.exists():
         raise DataError(
             f"There is no {shown!r}. Expected a folder with a sub-folder per class, a CSV or Parquet table, "
-            "or one of digits, mnist, fashion_mnist, cifar10, cifar100."
+            "a zip or tar, or one of digits, mnist, fashion_mnist, cifar10, cifar100."
         )
     if not root.is_dir():
         raise DataError(
-            f"{shown!r} is a file. Expected a folder with a sub-folder per class, or a table in .csv or .parquet."
+            f"{shown!r} is a file. Expected a folder with a sub-folder per class, a table in .csv or .parquet, or an "
+            "archive in .zip, .tar or .tar.gz."
         )
 
 
 def _of_classes(classes: Sequence[ClassFolder], files: list[list[str]], grouping: Grouping) -> Iterator[str]:
     """What a person may not have meant by a class folder."""
-    if empty := [printable(str(folder.path)) for folder, found in zip(classes, files, strict=True) if not found]:
+    if empty := [printable(str(folder.folder)) for folder, found in zip(classes, files, strict=True) if not found]:
         yield f"the {listed(empty, what=('folder', 'folders'))} without images: left out."
     inner = [
         f"{folder.name!r} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
         for folder, found in zip(classes, files, strict=True)
-        if len(names := _inner_names(folder.path, found)) > 1
+        if len(names := _inner_names(folder.folder.path, found)) > 1
     ]
     if inner and grouping.by is None:
         shown = first(inner, between="; ")
         yield f"images in sub-folders of a class folder all count as its class: {shown}."
+        if len(inner) == len(classes) and len(inner) > 1 and len({text.partition("(")[2] for text in inner}) == 1:
+            yield (
+                "all class folders hold the same sub-folders. If these are the classes, put the images of each into "
+                "one folder; if the folders around them are splits, call them train, validation and test."
+            )
 
 
 def _inner_names(class_folder: Path, files: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from topwork.data.decoding import digest_of
 from topwork.data.sources import FileImages, ImageSource, require_rows
-from topwork.data.walking import PassedOver, sorted_image_files
+from topwork.data.walking import Folder, PassedOver, sorted_image_files
 from topwork.errors import BadImageError, DataError
 from topwork.files import printable
 from topwork.progress import Reporter
@@ -61,10 +61,16 @@ class Images(ABC):
                     try:
                         result[i] = digest_of(payload)
                     except (OSError, BadImageError):  # decoding will say what is wrong with it
-                        result[i] = digest_of(b"unreadable: " + self.source.name(int(self.rows[i])).encode())
+                        result[i] = digest_of_unreadable(self.source.name(int(self.rows[i])))
                     task.advance()
             self.__dict__["digests"] = result
         return self.__dict__["digests"]  # type: ignore[no-any-return]
+
+    def with_digests(self, digests: DigestArray) -> Self:
+        """The same images with `(N,)` digests that are known from elsewhere, so that they are not read for these."""
+        known: Self = replace(self)  # type: ignore[type-var]
+        known.__dict__["digests"] = digests
+        return known
 
     def select(self, indices: IntArray | NDArray[np.bool_]) -> Self:
         """The images at `indices` (ascending integers in 0..N-1, or `(N,)` booleans)."""
@@ -86,6 +92,11 @@ class Images(ABC):
         if "digests" in self.__dict__:
             changed.__dict__["digests"] = self.digests
         return changed
+
+
+def digest_of_unreadable(name: str) -> bytes:
+    """The digest of an image that can't be read: of its name."""
+    return digest_of(b"unreadable: " + name.encode())
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +129,7 @@ class UnlabelledImages(Images):
         root, passed_over = Path(path), PassedOver()
         if not root.is_dir():
             raise DataError(f"Expected a folder of images; {printable(str(path))!r} is none.")
-        paths = sorted_image_files(root, passed_over)
+        paths = sorted_image_files(Folder(root), passed_over)
         if not paths:
             raise DataError(f"There is no image in {printable(str(path))!r}, nor in its sub-folders.")
         images = cls.from_source(FileImages(tuple(paths), str(root)), str(path))

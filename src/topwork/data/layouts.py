@@ -8,12 +8,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 
 from topwork.data.decoding import SUFFIXES
 from topwork.data.labels import normal_form
 from topwork.data.table import SIDE_OF_NAME
-from topwork.data.walking import PassedOver, holds_images, links_above, n_images, n_loose, subfolders
+from topwork.data.walking import Folder, PassedOver, holds_images, links_above, n_images, n_loose, subfolders
 from topwork.errors import DataError
 from topwork.files import printable
 from topwork.words import counted, listed, without
@@ -34,7 +33,7 @@ _TABLES = (".csv", ".tsv", ".parquet")
 class ClassFolder:
     """A folder whose images are of one class, in the split that the data says; '' where it says none."""
 
-    path: Path
+    folder: Folder
     name: str
     split: str = ""
 
@@ -58,7 +57,7 @@ class Layout:
         return any(folder.split for folder in self.classes)
 
 
-def find_layout(root: Path, ignored: Sequence[str], passed_over: PassedOver) -> Layout:
+def find_layout(root: Folder, ignored: Sequence[str], passed_over: PassedOver) -> Layout:
     """How the folder `root` is laid out; `passed_over` hears of what lies beside.
 
     Args:
@@ -81,7 +80,9 @@ def find_layout(root: Path, ignored: Sequence[str], passed_over: PassedOver) -> 
         found = find_layout(inner, ignored, passed_over)
         return replace(found, names=found.names | {_name(inner)}, notes=(*notes, *found.notes))
     if tables := _tables(root):
-        notes.append(f"{tables[0]!r} lies beside the folders and is not read; if it has the labels, give it instead.")
+        notes.append(
+            f"{tables[0]!r} lies beside the folders and is not read; if it has the labels, {_give(root)} it instead."
+        )
     if n := n_loose(root):
         notes.append(f"{counted(n, 'image')} in {_shown(root)}, outside the class folders, left out.")
     found = _with_splits(splits, folders, ignored, passed_over) if splits else _without_splits(folders, passed_over)
@@ -109,9 +110,9 @@ def _unglued(word: str) -> str:
     return match[1] if match else word
 
 
-def _families(folders: Sequence[Path]) -> list[dict[Path, str]]:
+def _families(folders: Sequence[Folder]) -> list[dict[Folder, str]]:
     """The folders that are clearly splits, by their families of names, such as `seg_train`, `seg_test`, `seg_pred`."""
-    families: defaultdict[tuple[str, ...], dict[Path, str]] = defaultdict(dict)
+    families: defaultdict[tuple[str, ...], dict[Folder, str]] = defaultdict(dict)
     for folder in folders:
         split, rest = _read(folder.name)
         if split is not None:
@@ -119,7 +120,7 @@ def _families(folders: Sequence[Path]) -> list[dict[Path, str]]:
     return [family for family in families.values() if len({*family.values()} - {_UNLABELLED}) > 1]
 
 
-def _splits(folders: Sequence[Path]) -> dict[Path, str]:
+def _splits(folders: Sequence[Folder]) -> dict[Folder, str]:
     """The folders that are splits; none where that is not clear.
 
     Raises:
@@ -136,7 +137,7 @@ def _splits(folders: Sequence[Path]) -> dict[Path, str]:
     return families[0] if families else {}
 
 
-def _only_one(root: Path, folders: Sequence[Path], ignored: Sequence[str]) -> Path | None:
+def _only_one(root: Folder, folders: Sequence[Folder], ignored: Sequence[str]) -> Folder | None:
     """The one folder with images in `root`, if that is a split, or holds the splits."""
     filled = list(islice(filter(holds_images, folders), 2))
     if len(filled) != 1 or n_loose(root):
@@ -145,7 +146,7 @@ def _only_one(root: Path, folders: Sequence[Path], ignored: Sequence[str]) -> Pa
     return filled[0] if split_of(filled[0].name) is not None or _families(inner) else None
 
 
-def _without_splits(folders: Sequence[Path], passed_over: PassedOver) -> Layout:
+def _without_splits(folders: Sequence[Folder], passed_over: PassedOver) -> Layout:
     names = frozenset(map(_name, folders))
     inner = {folder: _inner_splits(folder) for folder in folders}
     if folders and all(inner.values()):
@@ -167,7 +168,7 @@ def _without_splits(folders: Sequence[Path], passed_over: PassedOver) -> Layout:
     return Layout(tuple(ClassFolder(folder, printable(folder.name)) for folder in folders), names, tuple(notes))
 
 
-def _inner_splits(class_folder: Path) -> dict[Path, str]:
+def _inner_splits(class_folder: Folder) -> dict[Folder, str]:
     """The splits in a class folder, where all its images lie in such."""
     inside = [folder for folder in subfolders(class_folder) if holds_images(folder)]
     families = _families(inside)
@@ -176,7 +177,7 @@ def _inner_splits(class_folder: Path) -> dict[Path, str]:
 
 
 def _with_splits(
-    splits: dict[Path, str], folders: Sequence[Path], ignored: Sequence[str], passed_over: PassedOver
+    splits: dict[Folder, str], folders: Sequence[Folder], ignored: Sequence[str], passed_over: PassedOver
 ) -> Layout:
     notes = [*_of_strangers([folder for folder in folders if folder not in splits], passed_over)]
     if any(folder.name.lower() not in SIDE_OF_NAME for folder, split in splits.items() if split):
@@ -185,6 +186,8 @@ def _with_splits(
     names = set(map(_name, folders))
     for folder, split in splits.items():
         place = _innermost(folder)
+        if split and place != folder and split_of(place.name) != split:
+            notes.append(f"the classes of {_name(folder)!r} are the folders in {_shown(place)}.")
         if not split or not subfolders(place):
             notes += _of_unlabelled(folder, passed_over)
             continue
@@ -196,14 +199,17 @@ def _with_splits(
     return Layout(tuple(classes), frozenset(names), tuple(notes))
 
 
-def _innermost(folder: Path) -> Path:
-    """`seg_train/seg_train`, as some archives are packed, where that is all that `seg_train` holds."""
-    inside = subfolders(folder)
-    is_packed = len(inside) == 1 and split_of(inside[0].name) == split_of(folder.name) and not n_loose(folder)
-    return _innermost(inside[0]) if is_packed else folder
+def _innermost(folder: Folder) -> Folder:
+    """The folder with the classes: `seg_train/seg_train` or `train/images`, where that is all that the split holds."""
+    inside = [inner for inner in subfolders(folder) if holds_images(inner)]
+    if len(inside) != 1 or n_loose(folder):
+        return folder
+    is_packed = split_of(inside[0].name) == split_of(folder.name)
+    is_around = sum(map(holds_images, subfolders(inside[0]))) > 1 and not n_loose(inside[0])
+    return _innermost(inside[0]) if is_packed or is_around else folder
 
 
-def _subfolders_down_to(place: Path, folder: Path, passed_over: PassedOver) -> list[Path]:
+def _subfolders_down_to(place: Folder, folder: Folder, passed_over: PassedOver) -> list[Folder]:
     """The folders in `place`, which lies in `folder` or is it; hears of what other programs keep on the way."""
     found = subfolders(place, passed_over)
     while place != folder:
@@ -212,7 +218,7 @@ def _subfolders_down_to(place: Path, folder: Path, passed_over: PassedOver) -> l
     return found
 
 
-def _of_strangers(folders: Sequence[Path], passed_over: PassedOver) -> Iterator[str]:
+def _of_strangers(folders: Sequence[Folder], passed_over: PassedOver) -> Iterator[str]:
     """What there is to say of folders beside the splits.
 
     Raises:
@@ -234,7 +240,7 @@ def _of_strangers(folders: Sequence[Path], passed_over: PassedOver) -> Iterator[
             n_images(folder, passed_over)  # none, but perhaps hidden ones
 
 
-def _of_unlabelled(folder: Path, passed_over: PassedOver) -> list[str]:
+def _of_unlabelled(folder: Folder, passed_over: PassedOver) -> list[str]:
     n = n_images(folder, passed_over)
     if n == 0:
         return [f"{_shown(folder)} holds no images: passed over."]
@@ -244,11 +250,11 @@ def _of_unlabelled(folder: Path, passed_over: PassedOver) -> list[str]:
     ]
 
 
-def why_no_images(root: Path) -> str:
+def why_no_images(root: Folder) -> str:
     """What is wrong with a folder in which no class folder has images."""
     n = n_images(root)
     tables = _tables(root)
-    hint = f" Or give a table that lies there: {tables[0]}." if tables else ""
+    hint = f" Or {_give(root)} a table that lies there: {tables[0]}." if tables else ""
     if n:
         return (
             f"{_shown(root)} holds {counted(n, 'image')} but no class folders with images. Put them in one sub-folder "
@@ -258,22 +264,26 @@ def why_no_images(root: Path) -> str:
     return f"There are no images in {_shown(root)}. Expected one sub-folder per class with {suffixes} files.{hint}"
 
 
-def _tables(folder: Path) -> list[str]:
+def _tables(folder: Folder) -> list[str]:
     """The tables that lie directly in a folder, as a person names them."""
-    return sorted(printable(str(entry)) for entry in folder.iterdir() if entry.suffix.lower() in _TABLES)
+    return sorted(printable(str(folder / name)) for name in folder.inside()[1] if name.lower().endswith(_TABLES))
 
 
-def _readings(splits: dict[Path, str]) -> str:
+def _give(root: Folder) -> str:
+    return "unpack all, and give" if root.is_packed else "give"
+
+
+def _readings(splits: dict[Folder, str]) -> str:
     return ", ".join(f"{_name(folder)!r} ({split or 'no labels'})" for folder, split in splits.items())
 
 
-def _names_in(folder: Path) -> set[str]:
-    return {_name(entry) for entry in folder.iterdir() if entry.is_dir()}
+def _names_in(folder: Folder) -> set[str]:
+    return {_name(folder / name) for name in folder.inside()[0]}
 
 
-def _name(folder: Path) -> str:
+def _name(folder: Folder) -> str:
     return normal_form(printable(folder.name))
 
 
-def _shown(folder: Path) -> str:
+def _shown(folder: Folder) -> str:
     return repr(printable(str(folder)))

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from topwork.data.labels import normal_form
-from topwork.data.walking import PassedOver, image_files
+from topwork.data.walking import Folder, PassedOver, image_files
 from topwork.errors import DataError, did_you_mean
 from topwork.files import printable
 from topwork.words import counted
@@ -149,7 +149,7 @@ class _Below:
 
     @cached_property
     def by_name(self) -> dict[str, list[str]]:
-        paths = list(islice(image_files(self.root, PassedOver()), MOST_SEARCHED + 1))
+        paths = list(islice(image_files(Folder(self.root), PassedOver()), MOST_SEARCHED + 1))
         names: defaultdict[str, list[str]] = defaultdict(list)
         for path in paths if len(paths) <= MOST_SEARCHED else []:
             name = _key(os.path.basename(path))

@@ -1,4 +1,4 @@
-"""Data in several tables, as Hugging Face's are: which tables, and which split each of them holds."""
+"""Data in several files, tables or archives: which files, and which split each of them holds."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import glob
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from topwork.data.archives import is_archive, stem_of
 from topwork.data.layouts import split_of
 from topwork.data.sources import JoinedImages
 from topwork.data.table import LabelTable
-from topwork.data.tables import SUFFIXES, Columns, read_table
-from topwork.data.walking import holds_images
+from topwork.data.tables import SUFFIXES
+from topwork.data.walking import Folder, holds_images
 from topwork.errors import DataError
 from topwork.files import printable
 from topwork.words import listed
@@ -24,31 +25,73 @@ from topwork.words import listed
 _RUN = "run.json"
 _NUMBERED = re.compile(r"(.*)-(\d{5})-of-(\d{5})")
 """How Hugging Face numbers the shards of a table."""
+_RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
+_MOST_NUMBERS = 100_000
 
 
-def find_tables(source: str) -> list[Path] | None:
-    """The tables that a name stands for, sorted: a table, a folder of tables, or a pattern. None where it's none.
+_FILES = ("file", "files")
+
+
+def find_shards(source: str) -> list[Path] | None:
+    """The tables or archives that a name stands for, sorted: one, a folder of them, or a pattern. None where it's none.
 
     Raises:
-        DataError: a pattern that matches nothing, or something else than tables.
+        DataError: a pattern that matches nothing, or something else than tables, or archives.
     """
-    if glob.has_magic(source) and not os.path.lexists(source):
-        found = sorted(glob.glob(source, recursive=True), key=os.fsencode)
-        others = [path for path in found if not _is_table(path)]
+    if is_pattern(source):
+        found = matches(source)
+        is_shard = is_archive if found and is_archive(found[0]) else is_table
+        others = [path for path in found if not is_shard(path)]
         if not found or others:
             what = f"such as {printable(others[0])!r}" if others else "and nothing matches it"
             raise DataError(
-                f"{printable(source)!r} is a pattern, {what}. Expected a pattern of tables, such as 'data/*.parquet'."
+                f"{printable(source)!r} is a pattern, {what}. Expected a pattern of tables, or of "
+                "archives, such as 'data/*.parquet'."
             )
         return [Path(path) for path in found]
     if os.path.isdir(source):
-        return tables_in(Path(source)) or None
-    return [Path(source)] if _is_table(source) else None
+        return shards_in(Path(source)) or None
+    return [Path(source)] if is_table(source) or is_archive(source) else None
 
 
-def tables_in(folder: Path) -> list[Path]:
-    """The tables below a folder in which there are no images, sorted."""
-    if holds_images(folder):
+def is_table(path: str) -> bool:
+    """Whether a file of this name is a table."""
+    return os.path.splitext(path)[1].lower() in SUFFIXES
+
+
+def is_pattern(source: str) -> bool:
+    """Whether a name is a pattern, such as `data/*.parquet` or `train-{0000..0003}.tar`, and no file is called so."""
+    return (glob.has_magic(source) or _RANGE.search(source) is not None) and not os.path.lexists(source)
+
+
+def matches(pattern: str) -> list[str]:
+    """What a pattern stands for, sorted; of a range of numbers, files that aren't there too.
+
+    Raises:
+        DataError: the range has too many numbers.
+    """
+    named = _expanded(pattern)
+    found = {path for name in named for path in (glob.glob(name, recursive=True) if glob.has_magic(name) else [name])}
+    return sorted(found, key=os.fsencode)
+
+
+def _expanded(pattern: str) -> list[str]:
+    """A pattern with its range of numbers written out."""
+    match = _RANGE.search(pattern)
+    if match is None:
+        return [pattern]
+    first, last = int(match[1]), int(match[2])
+    if last - first >= _MOST_NUMBERS:
+        raise DataError(
+            f"{printable(pattern)!r} stands for more than {_MOST_NUMBERS:,} files. Give a pattern with '*'."
+        )
+    start, end, digits = pattern[: match.start()], pattern[match.end() :], len(match[1])
+    return [f"{start}{k:0{digits}}{end}" for k in range(first, last + 1)]
+
+
+def shards_in(folder: Path) -> list[Path]:
+    """The tables below a folder in which there are no images, or else the archives, sorted."""
+    if holds_images(Folder(folder)):
         return []
     found: list[Path] = []
     for place, folders, files in os.walk(folder):
@@ -56,20 +99,21 @@ def tables_in(folder: Path) -> list[Path]:
             folders.clear()
             continue
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in files if _is_table(name) and not name.startswith(".")]
-    return sorted(found, key=os.fsencode)
+        found += [Path(place, name) for name in files if not name.startswith(".")]
+    tables, archives = ([path for path in found if is_shard(str(path))] for is_shard in (is_table, is_archive))
+    return sorted(tables or archives, key=os.fsencode)
 
 
-def read_tables(paths: Sequence[Path], columns: Columns, image_root: Path | None) -> LabelTable:
-    """The images that several tables list, as one table.
+def read_shards(paths: Sequence[Path], read: Callable[[Path], LabelTable]) -> LabelTable:
+    """The images that several tables or archives hold, as one table; `read` reads one of them.
 
-    Where no column says which split an image is in, the names of the tables or of the folders around them do, such as
-    `train-00000-of-00002.parquet` or `test/0.parquet`.
+    Where nothing inside says which split an image is in, the names of the files or of the folders around them do, such
+    as `train-00000-of-00002.parquet` or `test/0.parquet`.
 
     Raises:
-        DataError: see `read_table`; or the tables have different class names, or only some name a split.
+        DataError: as `read` does; or the tables have different class names, or only some files name a split.
     """
-    parts = [read_table(path, columns, image_root) for path in paths]
+    parts = [read(path) for path in paths]
     if len(parts) == 1:
         return _with_notes(parts[0], _of_missing_shards(paths))
     for path, part in zip(paths, parts, strict=True):
@@ -95,20 +139,16 @@ def read_tables(paths: Sequence[Path], columns: Columns, image_root: Path | None
     return _with_notes(table, _of_missing_shards(paths))
 
 
-def _is_table(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in SUFFIXES
-
-
 def _splits(paths: Sequence[Path]) -> list[str]:
-    """The split of each table by its name, or by that of the innermost folder that has one; none where all have one.
+    """The split of each file by its name, or by that of the innermost folder that has one; none where all have one.
 
     Raises:
-        DataError: some tables name no split, beside others that name several.
+        DataError: some files name no split, beside others that name several.
     """
     above = Path(os.path.commonpath([path.parent for path in paths]))
     found = []
     for path in paths:
-        names = [path.stem, *reversed(path.parent.relative_to(above).parts)]
+        names = [stem_of(path), *reversed(path.parent.relative_to(above).parts)]
         found.append(next((split for name in names if (split := split_of(name))), ""))
     if len({*found} - {""}) < 2:
         return []
@@ -121,19 +161,19 @@ def _require_all(is_there: Sequence[bool], paths: Sequence[Path], what: str) -> 
     if 0 < len(without) < len(paths):
         has = "has" if len(without) == 1 else "have"
         raise DataError(
-            f"The {listed(without, what=('table', 'tables'), most=3)} {has} no {what}, and others have one."
+            f"The {listed(without, what=_FILES, most=3)} {has} no {what}, and others have one."
             " Move the former elsewhere, or give a pattern that leaves them out."
         )
 
 
 def _of_missing_shards(paths: Sequence[Path]) -> list[str]:
-    """What there is to say of numbered shards that are not among `paths`."""
+    """What there is to say of numbered files that are not among `paths`."""
     numbers: defaultdict[tuple[Path, str, int], int] = defaultdict(int)
     for path in paths:
-        if match := _NUMBERED.fullmatch(path.stem):
+        if match := _NUMBERED.fullmatch(stem_of(path)):
             numbers[path.parent, match[1], int(match[3])] += 1
     return [
-        f"{n} of {of} tables called '{printable(name)}-…' {'is' if n == 1 else 'are'} read; give their folder, or a "
+        f"{n} of {of} files called '{printable(name)}-…' {'is' if n == 1 else 'are'} read; give their folder, or a "
         "pattern, to read all."
         for (_, name, of), n in numbers.items()
         if n < of

@@ -1,4 +1,4 @@
-"""Where images come from: files, rows of a Parquet table, bytes, an array. None is read before it's asked for."""
+"""Where images come from: files, archives, objects, a table, bytes, an array. None is read before it's asked for."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from topwork.data.archives import Archive
 from topwork.data.decoding import Payload
 from topwork.errors import DataError
 from topwork.files import open_regular, printable
+from topwork.objects import Prefix
 from topwork.types import ImageArray, IntArray
 
 
@@ -47,8 +49,44 @@ class FileImages:
             yield Path(self.paths[row])
 
     def name(self, row: int) -> str:
-        path = self.paths[row]
-        return printable(os.path.relpath(path, self.root) if self.root else path)
+        return _shown(self.paths[row], self.root)
+
+
+@dataclass(frozen=True, eq=False)
+class ArchiveImages:
+    """Members of a zip or tar, read where they are. The paths begin with the archive's, and come in its order."""
+
+    archive: Archive
+    paths: tuple[str, ...]
+    root: str = ""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def payloads(self, rows: IntArray) -> Iterator[Payload]:
+        return self.archive.read(self.paths[row] for row in rows)
+
+    def name(self, row: int) -> str:
+        return _shown(self.paths[row], self.root)
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectImages:
+    """One image an object, many read at once. `marks` has one an image, which changes when its content does."""
+
+    prefix: Prefix
+    keys: tuple[str, ...]
+    marks: tuple[str, ...]
+    root: str = ""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def payloads(self, rows: IntArray) -> Iterator[Payload]:
+        return self.prefix.get_each(self.keys[row] for row in rows)
+
+    def name(self, row: int) -> str:
+        return printable((self.prefix.address + self.keys[row]).removeprefix(self.root))
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +211,10 @@ class JoinedImages:
     def _starts(self) -> list[int]:
         """The first row of each part, and N."""
         return [0, *accumulate(len(part) for part in self.parts)]
+
+
+def _shown(path: str, root: str) -> str:
+    return printable(os.path.relpath(path, root) if root else path)
 
 
 def require_rows(rows: IntArray, n: int) -> IntArray:

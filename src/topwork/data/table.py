@@ -67,7 +67,8 @@ class LabelTable:
     """N images, each with a label, and perhaps a side and a group.
 
     `labels` is `(N,)`: names, or integers that index `class_names` where that is given; None or NaN where there is no
-    label. `are_folders`: whether a label is the name of a folder, and not given to each image by itself.
+    label. `testable`: `(N,)`, which images may test a classifier; None: all.
+    `are_folders`: whether a label is the name of a folder, and not given to each image by itself.
     """
 
     source: ImageSource
@@ -77,6 +78,7 @@ class LabelTable:
     groups: StrArray | None = None
     notes: tuple[str, ...] = ()
     are_folders: bool = False
+    testable: NDArray[np.bool_] | None = None
 
     def numbered_labels(self) -> NumberedLabels:
         """Labels as integers in 0..K-1, and the K class names they index, those without images left out.

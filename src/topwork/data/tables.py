@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from topwork.data.decoding import SUFFIXES as IMAGE_SUFFIXES
 from topwork.data.labels import label_texts
 from topwork.data.paths import Located, locate
 from topwork.data.sources import FileImages, ImageSource, ParquetImages
-from topwork.data.table import LabelTable
+from topwork.data.table import SIDE_OF_NAME, LabelTable
 from topwork.errors import DataError, did_you_mean
 from topwork.files import open_regular, printable
 from topwork.memory import available_memory, fits, gigabytes
@@ -39,6 +41,8 @@ IMAGE_COLUMNS = (
 )
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "target", "category", "species")
 SPLIT_COLUMN = "split"
+_LIKE_SPLIT = frozenset({"subset", "set", "partition", "phase", "usage", "fold", "kfold"})
+"""Columns that may hold a split, as those with "split" in their name and `is_train`, `is_valid`, `is_test` may."""
 NAME_COLUMNS = ("name", "id", "file_name", "filename")
 
 
@@ -83,17 +87,27 @@ def read_table(path: Path, columns: Columns, image_root: Path | None = None) -> 
     label = _find(columns.label, LABEL_COLUMNS, all_names, "label", shown)
     split = columns.split and _find(columns.split, (), all_names, "split", shown)
     split = split or next((name for name in all_names if name.strip().lower() == SPLIT_COLUMN), None)
+    notes: list[str] = []
+    if split is None and (like := _like_split(table.column_names, {image, label, columns.group})):
+        values = {str(value).strip().lower() for value in table.column(like).unique().to_pylist()}
+        if len({SIDE_OF_NAME.get(value) for value in values}) > 1 and values <= SIDE_OF_NAME.keys():
+            split = like
+            notes.append(f"the column {printable(like)!r} of {shown!r} is taken as the split.")
+        else:
+            notes.append(
+                f"the column {printable(like)!r} of {shown!r} may be meant as a split, and is not read. A split is a "
+                "column called split, with train, validation or test in each row."
+            )
     group = columns.group and _find(columns.group, (), all_names, "group", shown)
     labels = _labels(table, schema, label, shown)
     class_names = _class_names(schema, label) if _holds_numbers(schema.field(label).type) else None
-    notes: list[str] = []
     if _holds_images(schema.field(image).type):
         source: ImageSource = _encoded(path, table, image)
     else:
         found = _located(path, table, image, image_root, None if class_names else label_texts(labels))
         if 2 * found.missing > len(found.paths):
             raise DataError(found.problem)
-        notes = [text for text in (found.searched, found.problem) if text]
+        notes += [text for text in (found.searched, found.problem) if text]
         source = FileImages(found.paths, str(image_root or path.parent))
     return LabelTable(
         source=source,
@@ -229,10 +243,27 @@ def _find(named: str | None, usual: tuple[str, ...], there: list[str], what: str
     for name in usual:
         if name in lowered:
             return lowered[name]
+    if any(Path(name.strip()).suffix.lower() in IMAGE_SUFFIXES for name in there):
+        raise DataError(
+            f"{shown!r} has no line with the names of its columns: the first is {', '.join(map(repr, there))}. Add "
+            "such a line, as path,label."
+        )
     raise DataError(
         f"{shown!r} has no column that looks like the {what} ({', '.join(usual)}). "
         f"Its columns are {', '.join(map(repr, there))}: name the right one with `{what}_column=NAME`."
     )
+
+
+def _like_split(names: list[str], others: set[str | None]) -> str | None:
+    """The first column that may hold a split under another name."""
+    for name in names:
+        lowered = name.strip().lower()
+        is_like = (
+            lowered in _LIKE_SPLIT or "split" in lowered or re.fullmatch(r"(is|for)_?(train|val|test)\w*", lowered)
+        )
+        if is_like and name not in others:
+            return name
+    return None
 
 
 def _labels(table: pa.Table, schema: pa.Schema, name: str, shown: str) -> Any:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from topwork.data.decoding import SUFFIXES, UNREAD_SUFFIXES
 from topwork.files import printable
@@ -19,6 +20,48 @@ _OTHERS_FOLDERS = frozenset(
     }
 )
 """Folders that operating systems, storage devices and Python make, in small letters; @eaDir holds thumbnails."""
+
+Walk: TypeAlias = Callable[[str], Iterator[tuple[str, list[str], list[str]]]]
+"""Each folder from one on downwards, with the names of its folders and files, as `os.walk` has them."""
+
+
+def _walk_disk(folder: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    return os.walk(folder)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder with images: on a disk, or in an archive, whose own `walk` it then has."""
+
+    path: Path
+    walk: Walk = field(default=_walk_disk, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __truediv__(self, name: str) -> Folder:
+        return Folder(self.path / name, self.walk)
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.path.name
+
+    @property
+    def parent(self) -> Folder:
+        """The folder that it lies in."""
+        return Folder(self.path.parent, self.walk)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether it lies in an archive."""
+        return self.walk is not _walk_disk
+
+    def inside(self) -> tuple[list[str], list[str]]:
+        """The names of the folders and of the files directly in it."""
+        for _, folders, files in self.walk(str(self.path)):
+            return folders, files
+        return [], os.listdir(self.path)  # which raises what is wrong with it
 
 
 @dataclass
@@ -50,12 +93,12 @@ class PassedOver:
         return texts
 
 
-def image_files(folder: Path, passed_over: PassedOver) -> Iterator[str]:
+def image_files(folder: Folder, passed_over: PassedOver) -> Iterator[str]:
     """Every file with an image's suffix below `folder`, but for hidden ones and those of other programs."""
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in folder.walk(str(folder.path)):
         for name in folders:
             if _is_others(name):
-                passed_over.hidden[printable(name)] += _n_with_suffix(Path(place, name))
+                passed_over.hidden[printable(name)] += _n_with_suffix(Folder(Path(place, name), folder.walk))
             elif os.path.islink(os.path.join(place, name)):
                 passed_over.links.append(printable(name))
         folders[:] = sorted(name for name in folders if not _is_others(name))
@@ -68,22 +111,23 @@ def image_files(folder: Path, passed_over: PassedOver) -> Iterator[str]:
                 passed_over.others[printable(os.path.splitext(name)[1].lower()) or "none"] += 1
 
 
-def sorted_image_files(folder: Path, passed_over: PassedOver) -> list[str]:
+def sorted_image_files(folder: Folder, passed_over: PassedOver) -> list[str]:
     """What `image_files` finds, by the bytes of the paths: the same order on every machine."""
     return sorted(image_files(folder, passed_over), key=os.fsencode)
 
 
-def subfolders(folder: Path, passed_over: PassedOver | None = None) -> list[Path]:
+def subfolders(folder: Folder, passed_over: PassedOver | None = None) -> list[Folder]:
     """The folders in a folder, but for hidden ones, those of other programs, and links to it or above it.
 
     `passed_over` hears of images in the former, and of hidden ones beside them.
     """
     found = []
+    folders, files = folder.inside()
     if passed_over is not None:
-        for name in os.listdir(folder):
-            if name.startswith(".") and _has_suffix(name) and not (folder / name).is_dir():
+        for name in files:
+            if name.startswith(".") and _has_suffix(name):
                 passed_over.hidden[printable(name)] += 1
-    for entry in _folders(folder):
+    for entry in (folder / name for name in folders):
         if _leads_above(entry, folder):
             continue
         if not _is_others(entry.name):
@@ -93,37 +137,32 @@ def subfolders(folder: Path, passed_over: PassedOver | None = None) -> list[Path
     return sorted(found, key=lambda entry: os.fsencode(entry.name))
 
 
-def links_above(folder: Path) -> list[str]:
+def links_above(folder: Folder) -> list[str]:
     """The links in a folder that lead to it or above it."""
-    return sorted(printable(entry.name) for entry in _folders(folder) if _leads_above(entry, folder))
+    return sorted(printable(name) for name in folder.inside()[0] if _leads_above(folder / name, folder))
 
 
-def n_images(folder: Path, passed_over: PassedOver | None = None) -> int:
+def n_images(folder: Folder, passed_over: PassedOver | None = None) -> int:
     """How many images there are below a folder."""
     return sum(1 for _ in image_files(folder, passed_over or PassedOver()))
 
 
-def n_loose(folder: Path) -> int:
+def n_loose(folder: Folder) -> int:
     """How many images lie directly in a folder."""
-    return sum(_has_suffix(name) and not name.startswith(".") for name in os.listdir(folder))
+    return sum(_has_suffix(name) and not name.startswith(".") for name in folder.inside()[1])
 
 
-def holds_images(folder: Path) -> bool:
+def holds_images(folder: Folder) -> bool:
     """Whether there are images below a folder."""
     return any(True for _ in image_files(folder, PassedOver()))
 
 
-def _folders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:  # which tells folders from a million files without asking for each
-        return [folder / entry.name for entry in entries if entry.is_dir()]
+def _leads_above(entry: Folder, folder: Folder) -> bool:
+    return entry.path.is_symlink() and folder.path.resolve().is_relative_to(entry.path.resolve())
 
 
-def _leads_above(entry: Path, folder: Path) -> bool:
-    return entry.is_symlink() and folder.resolve().is_relative_to(entry.resolve())
-
-
-def _n_with_suffix(folder: Path) -> int:
-    return sum(_has_suffix(name) for _, _, files in os.walk(folder) for name in files)
+def _n_with_suffix(folder: Folder) -> int:
+    return sum(_has_suffix(name) for _, _, files in folder.walk(str(folder.path)) for name in files)
 
 
 def _has_suffix(name: str) -> bool:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from topwork.backbones.backbone import Backbone
-from topwork.backbones.engines import Device
 from topwork.data.dataset import ImageDataset
 from topwork.data.splits import TEST, deal_folds
 from topwork.errors import DataError
@@ -25,7 +24,7 @@ from topwork.features.ranges import with_range
 from topwork.memory import Rows
 from topwork.progress import Reporter
 from topwork.tops.linear import COARSE_L2_VALUES, COARSE_TOLERANCE, FOLDS, LinearTop
-from topwork.types import FloatArray, IntArray
+from topwork.types import Device, FloatArray, IntArray
 
 AHEAD = (2, 4)
 """How many times the images that there are the curve is drawn on to."""
@@ -157,7 +156,8 @@ def learning_curve_of(
         tests = [np.flatnonzero(is_test)]
     else:
         folds = deal_folds(labels, dataset.units(features.indices), FOLDS)
-        tests = [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
+        may_test = dataset.may_test[features.indices]
+        tests = [np.flatnonzero((folds == fold) & may_test) for fold in np.unique(folds)]
     if not len(tests[0]):
         raise DataError("There is no readable test image to measure accuracy on.")
     return learning_curve(features.values, labels, tests, n_draws=n_draws, seed=seed, reporter=reporter)
@@ -190,14 +190,14 @@ def _assemble(
     low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
     weights = 1 / np.maximum(spread, 0.002)
     ahead_n = [factor * int(sizes[-1]) for factor in AHEAD]
-    best = _fit(sizes, means, weights)
-    refits = np.array([[curve(n) for n in ahead_n] for curve in (_fit(sizes, row, weights) for row in drawn)])
+    best = fit_power_law(sizes, means, weights)
+    refits = np.array([[curve(n) for n in ahead_n] for curve in (fit_power_law(sizes, row, weights) for row in drawn)])
     ends = np.percentile(refits, (2.5, 97.5), axis=0)
     ahead = {n: Interval(best(n), float(ends[0, i]), float(ends[1, i])) for i, n in enumerate(ahead_n)}
     return LearningCurve(sizes, means, low, high, ahead, n_test, n_tests if n_tests > 1 else 0, n_draws)
 
 
-def _fit(sizes: IntArray, accuracy: FloatArray, weights: FloatArray) -> Callable[[float], float]:
+def fit_power_law(sizes: IntArray, accuracy: FloatArray, weights: FloatArray) -> Callable[[float], float]:
     """The inverse power law nearest to the points; it never falls, and stays below 1."""
     from scipy.optimize import least_squares
 

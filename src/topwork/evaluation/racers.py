@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from topwork.backbones.backbone import Backbone
 from topwork.backbones.cards import find_card
-from topwork.backbones.engines import Device, Engine
+from topwork.backbones.engines import Engine
 from topwork.backbones.graph_file import is_network_file
 from topwork.backbones.hub import PREFIX
 from topwork.data.dataset import ImageDataset
@@ -25,7 +25,7 @@ from topwork.features.extraction import extract_features
 from topwork.progress import Reporter
 from topwork.tops.cross_validation import out_of_sample_probabilities
 from topwork.tops.linear import FOLDS
-from topwork.types import ImageArray, IntArray, Pooling
+from topwork.types import Device, ImageArray, IntArray, Pooling
 
 FIRST_SAMPLE = 500
 """Images in the first round; more where there are many classes."""
@@ -115,7 +115,7 @@ class Racer:
         seconds_image: of one image, as far as is known: the network's alone at first, later with decoding.
         dropped_for: the title of the network that it lost to; empty while it runs.
         n: how many images its last round had; of those that can't be read, `right` has none.
-        right: whether the top was right about each readable image.
+        right: whether the top was right about each readable image that may test.
         seconds_top: what the tops of the last round took.
     """
 
@@ -156,7 +156,8 @@ class Racer:
         if len(known) < 2:
             raise DataError("Fewer than two classes have readable images; a comparison needs two at least.")
         probabilities = out_of_sample_probabilities(features.values, codes, folds[features.indices], seed=self.seed)
-        self.n, self.right = n, probabilities.argmax(axis=1) == codes
+        may_test = sample.may_test[features.indices]
+        self.n, self.right = n, (probabilities.argmax(axis=1) == codes)[may_test]
         self.seconds_top = time.perf_counter() - began
 
     def compared(self, stayed: Iterable[Racer], p_value: float | None) -> ComparedBackbone:

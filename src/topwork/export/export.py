@@ -10,15 +10,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from topwork.backbones.backbone import Backbone
 from topwork.classifier.classifier import ImageClassifier
-from topwork.classifier.saving import dense_top
 from topwork.data.dataset import as_payloads
-from topwork.errors import ExportError
+from topwork.data.decoding import fine_enough
+from topwork.errors import ExportError, OptionError
 from topwork.export.formats import Format, find_format
-from topwork.export.gate import PROGRAM, TOLERANCE, GateResult, compare, run_program
-from topwork.export.graph import classifier_graph, fold_normalisations, save_graph, write_metadata
+from topwork.export.gate import NOVELTY_TOLERANCE, PROGRAM, TOLERANCE, Answers, GateResult, compare, run_program
+from topwork.export.graph import InputShape, classifier_graph, save_graph, write_metadata
 from topwork.export.keras_model import KerasJob, write_keras_model
-from topwork.export.onnx_graph import to_onnx
+from topwork.export.onnx_graph import OPSET, to_onnx
 from topwork.export.quantization import Int8Images, Int8Result, compare_accuracy, quantize
 from topwork.files import (
     atomic_folder,
@@ -29,10 +30,14 @@ from topwork.files import (
     write_json,
     write_tensors,
 )
+from topwork.recipe import PAD_COLOUR
+from topwork.tops.answering import dense_top
 from topwork.tops.dense_stack import DenseStack
 from topwork.version import VERSION
 
 FACTS = "export.json"
+MOST_IMAGES = 1_024
+"""At a time, in a file that fixes it."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,16 @@ def export_classifier(
     images: Sequence[Any],
     *,
     int8: Int8Images | None = None,
+    unknown: bool = True,
+    batch: int | None = None,
+    size: int | None = None,
+    opset: int | None = None,
 ) -> Export:
     """Write `classifier` as a file for other software, if it then answers `images` as Topwork does.
 
     The file takes upright uint8 RGB images `(B, H, W, 3)` and gives probabilities `(B, K)`; cutting, resizing and
     scaling happen inside. It computes in float32: a classifier in bf16 is compared as it answers in float32 too.
+    Where the classifier tells unknown images, the file gives their scores `(B,)` as well.
 
     Args:
         classifier: with a top of dense layers.
@@ -74,15 +84,21 @@ def export_classifier(
         images: real ones, for the gate: paths, encoded bytes, PIL images or uint8 arrays.
         int8: images to choose int8's ranges by, and to measure what it costs; None leaves the file in float32. In
             int8 probabilities differ, so the gate holds the accuracy instead, on all of `int8.test`.
+        unknown: whether scores of unknown images are in the file; they take features of up to 2,000 training images.
+        batch: B, for runtimes that want it fixed; None leaves it open.
+        size: H and W, for runtimes that want them fixed: the backbone's size. The file then takes squares that are
+            framed already, which `use.py` does. None takes pictures of any size.
+        opset: of ONNX, 13 to 21; None for 18.
 
     Raises:
         UnknownNameError: no such format.
-        OptionError: int8 in a format that Topwork doesn't have it in.
+        OptionError: int8 or opset in a format that doesn't have it; opset, batch or size out of range.
         EnvironmentProblem: an extra isn't installed.
         ExportError: the classifier can't be exported, or the file answers otherwise; nothing is delivered then.
         StorageError: the folder can't be written.
     """
-    form, folder = find_format(to, int8=int8 is not None), Path(folder)
+    form, folder = find_format(to, int8=int8 is not None, opset=opset), Path(folder)
+    shape = _checked_shape(batch, size, classifier.backbone)
     if form.name in ("keras", "litert") and not classifier.backbone.is_keras:
         raise ExportError(
             f"{classifier.backbone.name} comes from a file, and Keras can't build it, so there is no {form.name} file "
@@ -92,24 +108,47 @@ def export_classifier(
         raise ExportError(f"{printable(str(folder))!r} holds something that isn't an export. Choose another folder.")
     if classifier.backbone.precision != "f32":
         classifier = replace(classifier, backbone=replace(classifier.backbone, precision="f32"))
-    model = _Model(classifier, dense_top(classifier, "exported", ExportError), export_metadata(classifier), int8)
+    if not unknown:
+        classifier = replace(classifier, novelty=None)
+    top, metadata = dense_top(classifier.top, "exported", ExportError), export_metadata(classifier, shape)
+    model = _Model(classifier, top, metadata, int8, shape, opset or OPSET)
     payloads = tuple(as_payloads(list(images if int8 is None else int8.test)))
-    expected = classifier.predict_proba(payloads)
+    predictions = classifier.predict_all(payloads)
+    expected = Answers(predictions.probabilities, predictions.novelty)
     with atomic_folder(folder, replace=True) as staging:
         _WRITERS[form.name](model, staging)
         copy_program(form, staging)
         found = run_program(staging, payloads)
-        gate = compare(form, expected, found)
-        accuracy = None if int8 is None else compare_accuracy(int8.labels, expected, found)
-        if accuracy is None and not gate.is_passed:
-            raise ExportError(
-                f"The {form.name} file answers otherwise than Topwork: probabilities differ by up to "
-                f"{gate.largest_difference:.2g} ({TOLERANCE:g} is allowed), {gate.n_agree} of {gate.n_images} "
-                "images get the same class. Nothing was delivered. Try another format."
-            )
+        gate = compare(form, expected, found, metadata["novelty_threshold"])
+        accuracy = None
+        if int8 is not None:
+            accuracy = compare_accuracy(int8.labels, expected.probabilities, found.probabilities)
+        elif not gate.is_passed:
+            raise ExportError(_why_refused(form, gate))
         _write_facts(staging, form, model.metadata, gate, accuracy)
     n_bytes = sum(path.stat().st_size for path in folder.glob("model.*"))
     return Export(folder, folder / form.file, n_bytes, gate, accuracy)
+
+
+def _checked_shape(batch: int | None, size: int | None, backbone: Backbone) -> InputShape:
+    if batch is not None and not 1 <= batch <= MOST_IMAGES:
+        raise OptionError(f"Expected batch to be 1 to {MOST_IMAGES:,} images at a time; got {batch}.")
+    if size not in (None, backbone.size):
+        raise OptionError(
+            f"Expected size to be that of {backbone.name} here, {backbone.size}; got {size}. Pictures would be resized "
+            "twice, and the file would answer otherwise than Topwork."
+        )
+    return InputShape(batch, size)
+
+
+def _why_refused(form: Format, gate: GateResult) -> str:
+    scores = gate.largest_novelty_difference
+    of_scores = "" if scores is None else f" and unknown scores by up to {scores:.2g} ({NOVELTY_TOLERANCE:g})"
+    return (
+        f"The {form.name} file answers otherwise than Topwork: probabilities differ by up to "
+        f"{gate.largest_difference:.2g} ({TOLERANCE:g} is allowed){of_scores}, {gate.n_agree} of {gate.n_images} "
+        f"images get the same class. Nothing was delivered. Try another format."
+    )
 
 
 @dataclass(frozen=True)
@@ -120,30 +159,32 @@ class _Model:
     top: DenseStack
     metadata: dict[str, Any]
     int8: Int8Images | None
+    shape: InputShape
+    opset: int
 
     @property
     def metadata_strings(self) -> dict[str, str]:
-        """For formats whose metadata are strings: texts as they are, anything else as JSON."""
-        items = self.metadata.items()
-        return {key: value if isinstance(value, str) else _json(value) for key, value in items}
+        """For formats whose metadata are strings: as JSON."""
+        return {key: _json(value) for key, value in self.metadata.items()}
 
     def graph(self) -> Any:
-        """From pixels to probabilities, in OpenVINO; ready for int8 where that is asked for."""
-        graph = classifier_graph(self.classifier.backbone.graph(), self.classifier.backbone.recipe, self.top)
-        if self.int8 is not None:
-            fold_normalisations(graph)
-        return graph
+        """From pixels to probabilities and scores, in OpenVINO; ready for int8 where that is asked for."""
+        backbone, novelty, for_int8 = self.classifier.backbone, self.classifier.novelty, self.int8 is not None
+        return classifier_graph(
+            backbone.graph(), backbone.recipe, self.top, novelty, shape=self.shape, for_int8=for_int8
+        )
 
     def in_int8(self, graph: Any) -> Any:
         """`graph` as it is, or in int8 where that is asked for."""
         if self.int8 is None:
             return graph
-        return quantize(graph, self.int8.calibration, self.classifier.backbone.recipe)
+        return quantize(graph, self.int8.calibration, self.classifier.backbone.recipe, self.shape)
 
 
-def export_metadata(classifier: ImageClassifier) -> dict[str, Any]:
-    """What the exported file says of itself: class names and input size, and where it comes from; JSON-able."""
-    backbone = classifier.backbone
+def export_metadata(classifier: ImageClassifier, shape: InputShape) -> dict[str, Any]:
+    """What the exported file says of itself: class names, how to read images, where it comes from; JSON-able."""
+    backbone, novelty = classifier.backbone, classifier.novelty
+    recipe = backbone.recipe
     provenance = {
         "topwork": VERSION,
         "backbone": {**backbone.facts(), "licence_of_weights": backbone.card.licence, "paper": backbone.card.paper},
@@ -152,16 +193,30 @@ def export_metadata(classifier: ImageClassifier) -> dict[str, Any]:
     return {
         "class_names": list(classifier.class_names),
         "size": backbone.size,
-        "value_range": list(backbone.recipe.value_range or (0, 65535)),
+        "fixed_batch": shape.batch,
+        "fixed_size": shape.size,
+        "decoded_at_least": fine_enough(recipe),
+        "value_range": list(recipe.value_range or (0, 65535)),
+        "recipe": {
+            "frame": recipe.frame,
+            "crop_thousandths": recipe.crop_thousandths,
+            "filter": recipe.filter,
+            "pad_colour": PAD_COLOUR,
+        },
+        "novelty_threshold": None if novelty is None else novelty.threshold,
         "provenance": provenance,
         "fingerprint": fingerprint(provenance),
     }
 
 
 def copy_program(form: Format, folder: Path) -> None:
-    """Put the program that uses the file beside it."""
-    source = resources.files(__package__).joinpath("programs", f"{form.name}.py").read_text("utf-8")
-    (folder / PROGRAM).write_text(source, "utf-8")
+    """Put the program that uses the file beside it: one for all formats, with what runs this one in its midst."""
+    whole, part = (
+        resources.files(__package__).joinpath("programs", name).read_text("utf-8")
+        for name in (PROGRAM, f"{form.name}.py")
+    )
+    whole = whole.replace("from model import facts, run\n", part.partition("\n\n")[2])
+    (folder / PROGRAM).write_text(whole.replace("INSTALL", form.install), "utf-8")
 
 
 def _write_facts(
@@ -181,7 +236,7 @@ def _write_openvino(model: _Model, folder: Path) -> None:
 
 def _write_onnx(model: _Model, folder: Path) -> None:
     doc = f"{len(model.classifier.class_names)} classes on {model.classifier.backbone.name}, by Topwork {VERSION}."
-    made = model.in_int8(to_onnx(model.graph(), model.metadata_strings, doc))
+    made = model.in_int8(to_onnx(model.graph(), model.metadata_strings, doc, opset=model.opset))
     (folder / "model.onnx").write_bytes(made.SerializeToString())
 
 
@@ -198,11 +253,11 @@ def _write_litert(model: _Model, folder: Path) -> None:
 
 def _write_by_keras(model: _Model, form: Any, out: Path) -> None:
     tensors = out.with_name("top.safetensors")
-    write_tensors(tensors, model.top.tensors())
-    backbone = model.classifier.backbone
-    write_keras_model(
-        KerasJob(backbone.spec, backbone.recipe, str(backbone.weights.tensors), str(tensors), form, str(out))
-    )
+    backbone, novelty = model.classifier.backbone, model.classifier.novelty
+    of_novelty = {} if novelty is None else {f"novelty/{name}": x for name, x in novelty.tensors().items()}
+    write_tensors(tensors, {**model.top.tensors(), **of_novelty})
+    files = str(backbone.weights.tensors), str(tensors)
+    write_keras_model(KerasJob(backbone.spec, backbone.recipe, model.shape, *files, form, str(out)))
     tensors.unlink()
 
 

@@ -50,12 +50,17 @@ FORMATS = {
 }
 
 
-def find_format(name: str, *, int8: bool = False) -> Format:
+OLDEST_OPSET, NEWEST_OPSET = 13, 21
+"""Of ONNX. Below, operations take their axes in another form; ONNX Runtime 1.20, the oldest that the extra takes, knows
+nothing newer."""
+
+
+def find_format(name: str, *, int8: bool = False, opset: int | None = None) -> Format:
     """The format called `name`.
 
     Raises:
         UnknownNameError: there is none.
-        OptionError: `int8`, which it can't be exported in.
+        OptionError: `int8` or `opset`, which it doesn't have; or an opset that can't be written.
         EnvironmentProblem: it needs an extra that isn't installed.
     """
     found = FORMATS.get(name)
@@ -66,6 +71,10 @@ def find_format(name: str, *, int8: bool = False) -> Format:
     if int8 and not found.has_int8:
         able = " and ".join(form.name for form in FORMATS.values() if form.has_int8)
         raise OptionError(f"int8 is for {able}; {name} is exported in float32.")
+    if opset is not None and name != "onnx":
+        raise OptionError(f"opset is for onnx; {name} has none.")
+    if opset is not None and not OLDEST_OPSET <= opset <= NEWEST_OPSET:
+        raise OptionError(f"Expected opset to be {OLDEST_OPSET} to {NEWEST_OPSET}; got {opset}.")
     if int8:
         require_modules("int8", "int8", ("nncf",))
     require_modules(f"Exporting to {name}", found.extra, found.modules)

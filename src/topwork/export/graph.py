@@ -1,4 +1,4 @@
-"""The whole classifier as one OpenVINO graph: uint8 RGB images of any size in, probabilities out.
+"""The whole classifier as one OpenVINO graph: uint8 RGB images in, probabilities and an unknown score out.
 
 What `data/decoding.py` does to an upright RGB picture is done inside: it is framed at whole pixels and resized by
 Pillow's filter, as two matrix products. OpenVINO's own filter rounds ties the other way, and takes longer.
@@ -7,6 +7,7 @@ Pillow's filter, as two matrix products. OpenVINO's own filter rounds ties the o
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,42 +16,78 @@ import numpy as np
 from topwork.openvino_door import import_openvino, write_errors
 from topwork.recipe import PAD_COLOUR, Recipe
 from topwork.tops.dense_stack import DenseStack
+from topwork.tops.novelty import NEIGHBOURS, Novelty
 
 if TYPE_CHECKING:
     import openvino as ov
 
-INPUT, OUTPUT = "image", "probabilities"
-RESIZING = "resizing"
-"""How the names of the nodes begin that must stay exact."""
+INPUT, OUTPUT, SCORE = "image", "probabilities", "novelty"
+EXACT = ("resizing", "neighbours")
+"""How the names of the nodes begin that must stay exact in int8."""
 
 
-def classifier_graph(backbone_graph: Path, recipe: Recipe, top: DenseStack) -> ov.Model:
-    """`image` `(B, H, W, 3)` uint8, all but the 3 free -> `probabilities` `(B, K)` float32.
+@dataclass(frozen=True)
+class InputShape:
+    """What of a file's input `(B, H, W, 3)` is fixed.
+
+    Attributes:
+        batch: B, the images at a time; None for any number.
+        size: H and W, those of squares that are framed already; None for pictures of any size, framed inside.
+    """
+
+    batch: int | None = None
+    size: int | None = None
+
+
+ANY_SHAPE = InputShape()
+
+
+def classifier_graph(
+    backbone_graph: Path,
+    recipe: Recipe,
+    top: DenseStack,
+    novelty: Novelty | None = None,
+    *,
+    shape: InputShape = ANY_SHAPE,
+    for_int8: bool = False,
+) -> ov.Model:
+    """`image` `(B, H, W, 3)` uint8 -> `probabilities` `(B, K)` float32; and `novelty` `(B,)` float32, if there is one.
 
     Args:
         backbone_graph: the backbone's graph, `(B, size, size, 3)` uint8 -> `(B, D)` float32.
         recipe: how a picture becomes its input.
         top: D features to K logits.
+        novelty: whose scores become the second output.
+        shape: what of B, H and W is fixed.
+        for_int8: batch normalisations are folded into the convolutions; without that, int8 is no faster.
     """
     ov = import_openvino()
+    ops = ov.opset13
     backbone = ov.Core().read_model(backbone_graph)
-    image = ov.opset13.parameter(ov.PartialShape([-1, -1, -1, 3]), np.uint8, name=INPUT)
-    backbone_input = backbone.get_parameters()[0]
-    square = framed(image, recipe)
-    for reader in backbone_input.output(0).get_target_inputs():
+    sides = [-1 if side is None else side for side in (shape.batch, shape.size, shape.size)]
+    image = ops.parameter(ov.PartialShape([*sides, 3]), np.uint8, name=INPUT)
+    square = framed(image, recipe) if shape.size is None else image
+    for reader in backbone.get_parameters()[0].output(0).get_target_inputs():
         reader.replace_source_output(square.output(0))
     features = backbone.get_results()[0].input_value(0)
-    probabilities = _probabilities(features, top)
-    image.output(0).set_names({INPUT})
-    probabilities.output(0).set_names({OUTPUT})
-    model = ov.Model([probabilities], [image], "topwork")
+    model = ov.Model([_logits(features, top), features.get_node()], [image], "topwork")
     _fold_constants(model)
+    if for_int8:
+        _fold_normalisations(model)
+    logits, features = (result.input_value(0) for result in model.get_results())
+    outputs = [ops.softmax(logits, axis=1)]
+    outputs[0].output(0).set_names({OUTPUT})
+    if novelty is not None:  # after all folding, which would make its float16 float32, twice as long
+        outputs.append(_scores(features, logits, novelty))
+        outputs[1].output(0).set_names({SCORE})
+    image.output(0).set_names({INPUT})
+    model = ov.Model(outputs, [image], "topwork")
     _number_nodes(model)
     return model
 
 
-def fold_normalisations(model: ov.Model) -> None:
-    """Fold batch normalisations, and what else is constant, into the convolutions: without that, int8 is no faster.
+def _fold_normalisations(model: ov.Model) -> None:
+    """Fold batch normalisations, and what else is constant, into the convolutions.
 
     By the transformations that OpenVINO's own converters apply, and NNCF counts on; only their module is private.
     """
@@ -99,7 +136,7 @@ def framed(image: ov.Node, recipe: Recipe) -> ov.Node:
     along = ops.matmul(x, ops.transpose(along_weights, _ints(1, 0)), False, False)
     across = ops.matmul(across_weights, _rounded(along), False, False)
     for name, product in (("along", along), ("across", across)):
-        product.set_friendly_name(f"{RESIZING}/{name}")
+        product.set_friendly_name(f"{EXACT[0]}/{name}")
     square = _rounded(across)
     if pad is not None:
         square = ops.add(square, ops.multiply(pad, np.array(PAD_COLOUR, np.float32)[None, :, None, None]))
@@ -167,13 +204,31 @@ def _bicubic(d: ov.Node) -> ov.Node:
     return ops.select(ops.less(d, number(1)), near, beyond)
 
 
-def _probabilities(features: ov.Output, top: DenseStack) -> ov.Node:
+def _logits(features: ov.Output, top: DenseStack) -> ov.Node:
     ops = import_openvino().opset13
     x = features
     for layer, (kernel, bias) in enumerate(zip(top.kernels, top.biases, strict=True)):
         x = ops.matmul(ops.relu(x) if layer else x, np.asarray(kernel, np.float32), False, False)
         x = ops.add(x, np.asarray(bias, np.float32)[None])
-    return ops.softmax(x, axis=1)
+    return x
+
+
+def _scores(features: ov.Output, logits: ov.Output, novelty: Novelty) -> ov.Node:
+    """`(B,)`, what `Novelty.scores` gives."""
+    ops, number, axis = import_openvino().opset13, np.float32, _ints(1)
+    length = ops.sqrt(ops.reduce_sum(ops.multiply(features, features), axis, keep_dims=True))
+    directions = ops.divide(features, ops.maximum(length, number(1e-12)))
+    references = ops.convert(ops.constant(novelty.references), "f32")
+    similarity = ops.matmul(directions, references, False, True)
+    similarity.set_friendly_name(f"{EXACT[1]}/similarity")
+    n = min(NEIGHBOURS, len(novelty.references))
+    nearest = ops.topk(similarity, np.int64(n), 1, "max", "value").output(0)
+    distance = ops.subtract(number(1), ops.gather(nearest, np.int64(n - 1), np.int64(1)))
+    highest = ops.reduce_max(logits, axis, keep_dims=True)
+    total = ops.reduce_sum(ops.exp(ops.subtract(logits, highest)), axis)
+    energy = ops.negative(ops.add(ops.squeeze(highest, axis), ops.log(total)))
+    signs = zip((distance, energy), novelty.centre, novelty.spread, strict=True)
+    return ops.add(*(ops.divide(ops.subtract(x, number(c)), number(s)) for x, c, s in signs))
 
 
 def _number_nodes(model: ov.Model) -> None:

@@ -9,10 +9,14 @@ from typing import Any, Literal
 import numpy as np
 
 from topwork.backbones.network import NetworkSpec, assign_tensors, build_base, build_network
+from topwork.export.graph import InputShape
 from topwork.files import read_tensors
 from topwork.keras_child import draw_weights_in_numpy, run_child, serve_child
 from topwork.recipe import PAD_COLOUR, Recipe
 from topwork.tops.dense_stack import DenseStack
+from topwork.tops.novelty import NEIGHBOURS, Novelty
+
+_NOVELTY = "novelty/"
 
 
 @dataclass(frozen=True)
@@ -22,14 +26,16 @@ class KerasJob:
     Attributes:
         spec: the backbone's network.
         recipe: how a picture becomes its input.
+        shape: what of the input is fixed.
         weights: the backbone's tensors, a safetensors file.
-        top: the top's tensors, a safetensors file.
+        top: the top's tensors, a safetensors file; those of what tells unknown images too, if it is told.
         form: 'keras' or 'litert'.
         out: the file to write.
     """
 
     spec: NetworkSpec
     recipe: Recipe
+    shape: InputShape
     weights: str
     top: str
     form: Literal["keras", "litert"]
@@ -49,29 +55,48 @@ def write_keras_model(job: KerasJob) -> None:
 
 def _child(job: KerasJob) -> None:
     draw_weights_in_numpy()
-    model = _build(job, DenseStack.from_tensors(read_tensors(Path(job.top))))
+    tensors = read_tensors(Path(job.top))
+    of_novelty = {name.removeprefix(_NOVELTY): x for name, x in tensors.items() if name.startswith(_NOVELTY)}
+    of_top = {name: x for name, x in tensors.items() if not name.startswith(_NOVELTY)}
+    model = _build(job, DenseStack.from_tensors(of_top), Novelty.from_tensors(of_novelty) if of_novelty else None)
     if job.form == "litert":
         model.export(job.out, format="litert", verbose=False)
     else:
         model.save(job.out)
 
 
-def _build(job: KerasJob, top: DenseStack) -> Any:
-    """`image` uint8 -> `probabilities` `(B, K)` float32."""
+def _build(job: KerasJob, top: DenseStack, novelty: Novelty | None) -> Any:
+    """`image` uint8 -> `probabilities` `(B, K)` float32; and `novelty` `(B,)` float32, if there is one."""
     import keras
 
     base = build_base(job.spec)
     assign_tensors(base, Path(job.weights))
-    image = keras.Input((None, None, 3), dtype="uint8", name="image")
-    x = build_network(job.spec, base)(_framed(image, job.recipe))
+    image = keras.Input((job.shape.size, job.shape.size, 3), job.shape.batch, dtype="uint8", name="image")
+    square = _framed(image, job.recipe) if job.shape.size is None else image
+    x = features = build_network(job.spec, base)(square)
     layers = list(zip(top.kernels, top.biases, strict=True))
     for i, (kernel, bias) in enumerate(layers, 1):
-        last = i == len(layers)
-        name = "probabilities" if last else f"top_dense_{i}"
-        dense = keras.layers.Dense(len(bias), activation="softmax" if last else "relu", name=name)
+        dense = keras.layers.Dense(len(bias), activation=None if i == len(layers) else "relu", name=f"top_dense_{i}")
         x = dense(x)
         dense.set_weights([np.asarray(kernel, np.float32), np.asarray(bias, np.float32)])
-    return keras.Model(image, x, name="topwork")
+    outputs = {"probabilities": keras.layers.Softmax(name="probabilities")(x)}
+    if novelty is not None:
+        outputs["novelty"] = _scores(features, x, novelty)
+    return keras.Model(image, outputs, name="topwork")
+
+
+def _scores(features: Any, logits: Any, novelty: Novelty) -> Any:
+    """`(B,)`, what `Novelty.scores` gives."""
+    import keras
+    from keras import ops
+
+    references = keras.layers.Dense(len(novelty.references), use_bias=False, name="references")
+    similarity = references(keras.layers.UnitNormalization()(features))
+    references.set_weights([novelty.references.T.astype(np.float32)])
+    nearest = ops.top_k(similarity, min(NEIGHBOURS, len(novelty.references)))[0]
+    signs = 1.0 - nearest[:, -1], -ops.logsumexp(logits, axis=1)
+    first, second = ((x - float(c)) / float(s) for x, c, s in zip(signs, novelty.centre, novelty.spread, strict=True))
+    return first + second
 
 
 def _framed(image: Any, recipe: Recipe) -> Any:
@@ -140,6 +165,13 @@ def _bicubic(d: Any) -> Any:
 if __name__ == "__main__":
     serve_child(
         lambda facts: _child(
-            KerasJob(**{**facts, "spec": NetworkSpec(**facts["spec"]), "recipe": Recipe(**facts["recipe"])})
+            KerasJob(
+                **{
+                    **facts,
+                    "spec": NetworkSpec(**facts["spec"]),
+                    "recipe": Recipe(**facts["recipe"]),
+                    "shape": InputShape(**facts["shape"]),
+                }
+            )
         )
     )

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     import openvino as ov
 
 OPSET = 18
-"""Old enough for most runtimes, and the first in which all reductions take their axes as inputs."""
-_IR_VERSION = 10
+"""Unless another is asked for; old enough for most runtimes."""
 
 
-def to_onnx(model: ov.Model, metadata: dict[str, str], doc: str) -> onnx.ModelProto:
-    """`model` as ONNX, opset 18, with the same names of inputs and outputs.
+def to_onnx(model: ov.Model, metadata: dict[str, str], doc: str, *, opset: int = OPSET) -> onnx.ModelProto:
+    """`model` as ONNX, with the same names of inputs and outputs.
 
     Args:
         model: constants folded.
         metadata: kept in the file's own `metadata_props`.
         doc: one sentence for people, kept in `doc_string`.
+        opset: 13 to 21; the file gets the oldest IR version that has it.
 
     Raises:
         ExportError: an operation that has no translation here.
@@ -37,14 +37,15 @@ def to_onnx(model: ov.Model, metadata: dict[str, str], doc: str) -> onnx.ModelPr
     import onnx
     from onnx import helper
 
-    writer = Writer()
+    writer = Writer(opset)
     for node in model.get_ordered_ops():
         writer.translate(node)
     inputs = [_value_info(port, ("batch", "height", "width", "channel")) for port in model.inputs]
-    outputs = [_value_info(port, ("batch", "class")) for port in model.outputs]
+    outputs = [_value_info(port, ("batch", "class")[: len(port.partial_shape)]) for port in model.outputs]
     graph = helper.make_graph(writer.nodes, "topwork", inputs, outputs, writer.initializers)
-    opset = [helper.make_opsetid("", OPSET)]
-    made = helper.make_model(graph, opset_imports=opset, ir_version=_IR_VERSION, producer_name="topwork")
+    opsets = [helper.make_opsetid("", opset)]
+    oldest = helper.find_min_ir_version_for(opsets)
+    made = helper.make_model(graph, opset_imports=opsets, ir_version=oldest, producer_name="topwork")
     made.doc_string = doc
     helper.set_model_props(made, metadata)
     onnx.checker.check_model(made)
@@ -54,7 +55,8 @@ def to_onnx(model: ov.Model, metadata: dict[str, str], doc: str) -> onnx.ModelPr
 class Writer:
     """Gathers ONNX nodes while it walks the graph from its inputs on."""
 
-    def __init__(self) -> None:
+    def __init__(self, opset: int) -> None:
+        self.opset = opset
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
         self._names: dict[str, str] = {}
@@ -102,14 +104,17 @@ class Writer:
 
         integers = np.issubdtype(value.dtype, np.integer) and value.dtype != np.uint8
         value = value.astype(np.int64) if integers else value
-        self.initializers.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
+        tensor = numpy_helper.from_array(np.asarray(value, order="C"), name)
+        if value.dtype == np.float16:  # an initializer that is cast makes NNCF 3.4 fail
+            return self.add("Constant", [], name, value=tensor)
+        self.initializers.append(tensor)
         return name
 
-    def add(self, kind: str, inputs: list[str], output: str, **given: Any) -> str:
-        """One ONNX node; returns the name of its output."""
+    def add(self, kind: str, inputs: list[str], output: str, *others: str, **given: Any) -> str:
+        """One ONNX node; returns the name of its first output."""
         from onnx import helper
 
-        self.nodes.append(helper.make_node(kind, inputs, [output], output, **given))
+        self.nodes.append(helper.make_node(kind, inputs, [output, *others], output, **given))
         return output
 
     def constant_of(self, node: ov.Node, i: int) -> np.ndarray:

@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 SAME = {
     **{name: name for name in ("Abs", "Add", "Concat", "Floor", "Gather", "Less", "Range", "Relu", "Reshape")},
     **{name: name for name in ("Sigmoid", "Softmax", "Sqrt", "Squeeze", "Tanh", "Tile", "Transpose", "Unsqueeze")},
-    **{name: name for name in ("Erf", "IsNaN")},
+    **{name: name for name in ("Erf", "Exp", "IsNaN", "Log")},
     "Broadcast": "Expand",
     "Divide": "Div",
     "HSigmoid": "HardSigmoid",
-    "HSwish": "HardSwish",
     "Maximum": "Max",
     "Minimum": "Min",
     "Multiply": "Mul",
@@ -33,6 +32,9 @@ SAME = {
 """Operations whose inputs are the same in both; their attributes are in `attributes`."""
 READS = {"Gather": 2, "Transpose": 1}
 """How many inputs ONNX has of these, where OpenVINO's others are attributes there."""
+_HARD = {"alpha": 1 / 6, "beta": 0.5}
+_AXES_ARE_INPUTS = 18
+"""The opset from which reductions take their axes as an input; that of sums does so from 13 on."""
 
 
 def attributes(node: ov.Node) -> dict[str, Any]:
@@ -45,7 +47,7 @@ def attributes(node: ov.Node) -> dict[str, Any]:
     if kind == "Transpose":
         return {"perm": node.input_value(1).get_node().data.tolist()}
     if kind == "HSigmoid":
-        return {"alpha": 1 / 6, "beta": 0.5}
+        return _HARD
     return {}
 
 
@@ -108,6 +110,12 @@ def _swish(writer: Writer, node: ov.Node, output: str) -> str:
     return writer.add("Mul", [x, writer.add("Sigmoid", [gate], f"{output}/sigmoid")], output)
 
 
+def _hard_swish(writer: Writer, node: ov.Node, output: str) -> str:
+    """`x * hardsigmoid(x)`: ONNX has its own from opset 14 on."""
+    x = writer.input(node, 0)
+    return writer.add("Mul", [x, writer.add("HardSigmoid", [x], f"{output}/gate", **_HARD)], output)
+
+
 def _gelu(writer: Writer, node: ov.Node, output: str) -> str:
     """`x / 2 * (1 + erf(x / sqrt(2)))`: ONNX has its own from opset 20 on, which fewer runtimes know.
 
@@ -134,14 +142,14 @@ def _gelu(writer: Writer, node: ov.Node, output: str) -> str:
 def _mvn(writer: Writer, node: ov.Node, output: str) -> str:
     """`(x - mean) / sqrt(variance + eps)` over some axes, as layer normalisation is made of."""
     given, x = node.get_attributes(), writer.input(node, 0)
-    axes = writer.input(node, 1)
-    mean = writer.add("ReduceMean", [x, axes], f"{output}/mean", keepdims=1)
+    axes = writer.constant_of(node, 1)
+    mean = _reduced(writer, "ReduceMean", x, axes, f"{output}/mean")
     if not given["normalize_variance"]:
         return writer.add("Sub", [x, mean], output)
     eps = writer.initializer(f"{output}/eps", np.array(given["eps"], np.float32))
     centred = writer.add("Sub", [x, mean], f"{output}/centred")
     square = writer.add("Mul", [centred, centred], f"{output}/square")
-    variance = writer.add("ReduceMean", [square, axes], f"{output}/variance", keepdims=1)
+    variance = _reduced(writer, "ReduceMean", square, axes, f"{output}/variance")
     if given["eps_mode"] == "INSIDE_SQRT":
         deviation = writer.add("Sqrt", [writer.add("Add", [variance, eps], f"{output}/sum")], f"{output}/deviation")
     else:
@@ -150,8 +158,14 @@ def _mvn(writer: Writer, node: ov.Node, output: str) -> str:
 
 
 def _reduce(writer: Writer, node: ov.Node, output: str) -> str:
-    inputs = [writer.input(node, 0), writer.input(node, 1)]
-    return writer.add(node.get_type_name(), inputs, output, keepdims=int(node.get_attributes()["keep_dims"]))
+    keepdims = int(node.get_attributes()["keep_dims"])
+    return _reduced(writer, node.get_type_name(), writer.input(node, 0), writer.constant_of(node, 1), output, keepdims)
+
+
+def _reduced(writer: Writer, kind: str, x: str, axes: np.ndarray, output: str, keepdims: int = 1) -> str:
+    if writer.opset < _AXES_ARE_INPUTS and kind != "ReduceSum":
+        return writer.add(kind, [x], output, axes=axes.ravel().tolist(), keepdims=keepdims)
+    return writer.add(kind, [x, writer.initializer(f"{output}/axes", axes.ravel())], output, keepdims=keepdims)
 
 
 def _pad(writer: Writer, node: ov.Node, output: str) -> str:
@@ -209,6 +223,17 @@ def _strided_slice(writer: Writer, node: ov.Node, output: str) -> str:
     return writer.add("Slice", [writer.input(node, 0), *inputs], output)
 
 
+def _top_k(writer: Writer, node: ov.Node, output: str) -> str:
+    """Values; the places, which OpenVINO gives too, nothing may read."""
+    given = node.get_attributes()
+    if node.output(1).get_target_inputs():
+        raise ExportError("TopK whose places are read has no translation to ONNX. Export to openvino instead.")
+    n = writer.initializer(f"{output}/k", writer.constant_of(node, 1).reshape(1))
+    largest, is_sorted = int(given["mode"] == "max"), int(given["sort"] == "value")
+    inputs, outputs = [writer.input(node, 0), n], [output, f"{output}/places"]
+    return writer.add("TopK", inputs, *outputs, axis=int(given["axis"]), largest=largest, sorted=is_sorted)
+
+
 TRANSLATIONS: dict[str, Callable[[Writer, Any, str], str]] = {
     **dict.fromkeys(("Convolution", "GroupConvolution"), _convolution),
     **dict.fromkeys(("AvgPool", "MaxPool"), _pool),
@@ -217,6 +242,7 @@ TRANSLATIONS: dict[str, Callable[[Writer, Any, str], str]] = {
     "Clamp": _clamp,
     "Convert": _convert,
     "Gelu": _gelu,
+    "HSwish": _hard_swish,
     "MVN": _mvn,
     "MatMul": _matmul,
     "Pad": _pad,
@@ -224,4 +250,5 @@ TRANSLATIONS: dict[str, Callable[[Writer, Any, str], str]] = {
     "Slice": _slice,
     "StridedSlice": _strided_slice,
     "Swish": _swish,
+    "TopK": _top_k,
 }

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from topwork.data.decoding import Payload, fine_enough, read_image
+from topwork.data.decoding import Payload, fine_enough, read_image, read_square
 from topwork.errors import ExportError
 from topwork.evaluation.intervals import Proportion, proportion
-from topwork.export.graph import RESIZING
+from topwork.export.graph import EXACT, InputShape
 from topwork.recipe import Recipe
 from topwork.types import FloatArray, IntArray
 
@@ -53,29 +53,34 @@ class Int8Result:
         return {"accuracy_before": self.before.as_dict(), "accuracy_after": self.after.as_dict()}
 
 
-def quantize(model: Model, images: Sequence[Payload], recipe: Recipe) -> Model:
+def quantize(model: Model, images: Sequence[Payload], recipe: Recipe, shape: InputShape) -> Model:
     """An OpenVINO or ONNX classifier with weights and activations in int8, by NNCF's post-training quantisation.
 
     Args:
         model: `image` `(B, H, W, 3)` uint8 -> probabilities.
         images: for the ranges of its activations.
         recipe: the model's; JPEGs much larger than its squares are decoded at a fraction.
+        shape: what it takes.
     """
     import nncf
 
     nncf.set_log_level(logging.ERROR)
+    name = "calibration image"
 
     def given(payload: Payload) -> dict[str, Any]:
-        at_least = fine_enough(recipe)
-        image = read_image(payload, "calibration image", at_least=at_least, value_range=recipe.value_range)
-        return {"image": np.asarray(image)[None]}
+        if shape.size is not None:
+            pixels = read_square(payload, recipe, name)
+        else:
+            at_least = fine_enough(recipe)
+            pixels = np.asarray(read_image(payload, name, at_least=at_least, value_range=recipe.value_range))
+        return {"image": np.stack([pixels] * (shape.batch or 1))}
 
     with contextlib.redirect_stdout(io.StringIO()):  # its bars would lie among the command's results
         return nncf.quantize(  # type: ignore[no-any-return]
             model,
             nncf.Dataset(images, given),
             subset_size=CALIBRATION_IMAGES,
-            ignored_scope=nncf.IgnoredScope(patterns=[f"{RESIZING}/.*"]),
+            ignored_scope=nncf.IgnoredScope(patterns=[f"{kind}/.*" for kind in EXACT], validate=False),
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args
 import numpy as np
 
 from topwork.backbones.backbone import Backbone
-from topwork.backbones.engines import Device, Engine, open_engine
+from topwork.backbones.engines import Engine, open_engine
 from topwork.data.decoding import DECODING_VERSION
 from topwork.data.images import Images
 from topwork.errors import BadImageError, OptionError, StorageError, TooManyBadImagesError
@@ -24,7 +24,7 @@ from topwork.files import fingerprint
 from topwork.memory import gigabytes
 from topwork.progress import Reporter, Task
 from topwork.recipe import Recipe
-from topwork.types import DigestArray, FloatArray, ImageArray, IntArray, OnBadImage
+from topwork.types import Device, DigestArray, FloatArray, ImageArray, IntArray, OnBadImage
 
 Tag = TypeVar("Tag")
 

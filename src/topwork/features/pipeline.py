@@ -14,14 +14,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from topwork.backbones.engines import Engine
-from topwork.data.decoding import MAX_BYTES, Payload, digest_of, quiet_pillow, read_square
+from topwork.data.decoding import Payload, StoredImage, digest_of, quiet_pillow, read_encoded, read_square
 from topwork.data.sources import ImageSource
 from topwork.errors import BadImageError
-from topwork.files import read_regular
 from topwork.recipe import Recipe
 from topwork.types import DigestArray, FloatArray, ImageArray, IntArray
 
 Result = TypeVar("Result")
+
+_MOST_HELD = 256 << 20
+"""Bytes of encoded images that wait to be decoded, where they must be read in order (tables, compressed archives)."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,17 @@ class FeatureStream:
 
     def _batches(self, pool: ThreadPoolExecutor) -> Iterator[tuple[IntArray, ImageArray]]:
         payloads = enumerate(self.source.payloads(self.rows))
-        running: deque[Future[tuple[IntArray, ImageArray, list[BadImage]]]] = deque()
+        running: deque[tuple[int, Future[tuple[IntArray, ImageArray, list[BadImage]]]]] = deque()
         ahead = 2 * (os.cpu_count() or 1) + 2
         while True:
-            while len(running) < ahead and (chunk := list(islice(payloads, self.engine.batch_size))):
-                running.append(pool.submit(self._decode, chunk))
+            while len(running) < ahead and sum(n for n, _ in running) < _MOST_HELD:
+                chunk = list(_until_large(islice(payloads, self.engine.batch_size)))
+                if not chunk:
+                    break
+                running.append((sum(_held(payload) for _, payload in chunk), pool.submit(self._decode, chunk)))
             if not running:
                 return
-            positions, images, bad = running.popleft().result()
+            positions, images, bad = running.popleft()[1].result()
             self.bad.extend(bad)
             if len(positions):
                 yield positions, images
@@ -101,16 +106,31 @@ class FeatureStream:
         return np.array(positions, dtype=np.int64), images[: len(positions)], bad
 
     def _content(self, position: int, payload: Payload, name: str) -> Payload:
-        """A file's bytes, read once and checked: features must not be kept under what a file held earlier."""
-        if self.digests is None or not isinstance(payload, Path):
+        """An image's bytes, read once and checked: features must not be kept under what it held earlier."""
+        if self.digests is None or not isinstance(payload, Path | StoredImage | bytes):
             return payload
         try:
-            content = read_regular(payload, at_most=MAX_BYTES)
+            content = payload if isinstance(payload, bytes) else read_encoded(payload)
         except OSError as error:
             raise BadImageError(name, error.strerror or str(error)) from error
         if digest_of(content) != self.digests[position].ljust(16, b"\0"):  # NumPy drops trailing zero bytes
             raise BadImageError(name, "it changed while it was being read")
         return content
+
+
+def _until_large(payloads: Iterable[tuple[int, Payload]]) -> Iterator[tuple[int, Payload]]:
+    """The first of some payloads, until they hold much."""
+    held = 0
+    for position, payload in payloads:
+        yield position, payload
+        held += _held(payload)
+        if held >= _MOST_HELD:
+            return
+
+
+def _held(payload: Payload) -> int:
+    """How many encoded bytes are in memory already."""
+    return len(payload) if isinstance(payload, bytes) else payload.held if isinstance(payload, StoredImage) else 0
 
 
 def in_order(stream: FeatureStream, step: int) -> Iterator[tuple[int, IntArray, FloatArray, list[BadImage]]]:

@@ -1,8 +1,9 @@
-"""Which pixel values become black and white, of grey pictures with 16 or 32 bits: those that the set uses.
+"""Which pixel values become black and white, of pictures with 16 or 32 bits a channel: those that the set uses.
 
 A detector with 12 bits writes files with 16. Kept as they are, such pictures are nearly black, and 16 of 256 levels are
 left of them. So the values of a sample say what becomes white, the same for all pictures: of whole numbers the
-smallest range 0..2^k - 1 that holds 99.9 % of them, of fractions 0..1, else what lies between their 0.1 and 99.9 %.
+smallest range 0..2^k - 1 that holds 99.9 % of them, of fractions 0..1. Where the values lie close together in that
+range, as a thermal camera's do, and where there is none, it is what lies between their 0.1 and 99.9 %.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ _VALUES = 10_000
 """Of each picture, about."""
 _INSIDE = 0.999
 """A few hot pixels do not make the others dark."""
+_SPREAD = 0.25
+"""Of a round range: values that take up less of it would have fewer than 64 of 256 levels, and get their own range."""
+
+
+_DEEPEST = 65_535.0
 
 
 def with_range(backbone: Backbone, dataset: Images, reporter: Reporter) -> Backbone:
@@ -61,15 +67,19 @@ def find_range(dataset: Images) -> ValueRange | None:
 
 
 def _range_of(values: FloatArray) -> ValueRange | None:
-    low, high = (float(f"{value:.3g}") for value in np.quantile(values, (1 - _INSIDE, _INSIDE)))
+    ends = np.quantile(values, (1 - _INSIDE, _INSIDE))
+    low, high = (float(f"{value:.3g}") for value in ends)
     is_whole, least = bool(np.all(values == np.round(values))), float(values.min())
+    own = (low, high) if low < high else (least, least + 1.0)
     if least >= 0 and values.max() <= 1 and not is_whole:
-        return 0.0, 1.0
-    if least >= 0 and is_whole:
-        bits = max(8, int(np.ceil(np.log2(np.quantile(values, _INSIDE) + 1))))
-        if bits <= 16:
-            return None if bits == 16 else (0.0, 2.0**bits - 1)
-    return (low, high) if low < high else (least, least + 1.0)
+        round_range = 0.0, 1.0
+    elif least >= 0 and is_whole and (bits := max(8, int(np.ceil(np.log2(ends[1] + 1))))) <= 16:
+        round_range = 0.0, 2.0**bits - 1
+    else:
+        return own
+    if low < high and high - low < _SPREAD * round_range[1]:
+        return own
+    return None if round_range[1] == _DEEPEST else round_range
 
 
 def read_range(text: str) -> ValueRange:

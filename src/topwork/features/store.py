@@ -1,9 +1,10 @@
 """The feature store: features on disk, found by the image's content and all that else they depend on.
 
 One folder for each way of making features (backbone, weights, preprocessing, size, pooling, view, precision,
-decoding), named by the fingerprint of these facts. In it lie shards: `.npy` files of (image digest, vector) records,
-each written whole or not at all and never changed. So several runs may write at once, and a killed one keeps its
-finished shards. A shard's name ends in the checksum of its bytes, and they are checked before they are used.
+decoding), named by the fingerprint of these facts. In it lie shards: files of two arrays in NumPy's format, first the
+images' digests, then their vectors, so that opening a store reads the digests alone. Each is written whole or not at
+all and never changed. So several runs may write at once, and a killed one keeps its finished shards. A shard's name
+ends in the checksum of its bytes, and they are checked before they are used.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from topwork.errors import ShapeError, StorageError
-from topwork.files import atomic_file, cache_dir, fingerprint, folder_bytes, read_json, write_json
+from topwork.files import atomic_file, cache_dir, fingerprint, folder_bytes, open_regular, read_json, write_json
 from topwork.kept import checksum, checksum_of_file, set_aside
 from topwork.memory import new_array
 from topwork.types import DigestArray, FloatArray, IntArray
@@ -29,6 +30,8 @@ from topwork.types import DigestArray, FloatArray, IntArray
 _SHARD_BYTES = 64 << 20
 _CHECKSUM_DIGITS = 32
 _FACTS = "facts.json"
+_SUFFIX = ".features"
+"""Not `.npy`, as before digests had a part of their own: an older Topwork would take these for damaged."""
 
 
 class Shelf:
@@ -38,8 +41,8 @@ class Shelf:
         self.folder = folder
         self.n_features = n_features
         self.dtype = dtype
-        self._record = np.dtype([("digest", "S16"), ("values", dtype, (n_features,))])
-        self._shards = [shard for path in sorted(folder.glob("*.npy")) if (shard := self._shard(path)) is not None]
+        paths = sorted([*folder.glob("*.npy"), *folder.glob(f"*{_SUFFIX}")])
+        self._shards = [shard for path in paths if (shard := self._shard(path)) is not None]
         self._checked: set[Path] = set()
         self._index()
 
@@ -81,7 +84,7 @@ class Shelf:
             if len(expected) == _CHECKSUM_DIGITS:
                 is_whole = checksum_of_file(shard.path) == expected
             else:  # written before shards had checksums
-                is_whole = bool(np.isfinite(self._records(shard.path)["values"]).all())
+                is_whole = bool(np.isfinite(self._values(shard)).all())
         except FileNotFoundError:  # deleted meanwhile
             return False
         except OSError as error:
@@ -108,7 +111,7 @@ class Shelf:
         for shard in self._shards:
             inside = np.flatnonzero((places >= start) & (places < start + len(shard.digests)))
             if len(inside):
-                values = np.asarray(self._records(shard.path)["values"])
+                values = np.asarray(self._values(shard))
                 result[_as_slice(inside)] = values[_as_slice(places[inside] - start)]
             start += len(shard.digests)
         return result
@@ -121,16 +124,13 @@ class Shelf:
         """Keep the features `values` `(n, D)` of images `digests` `(n,)`, as one shard."""
         if values.shape != (len(digests), self.n_features):
             raise ShapeError(f"Expected features of shape {(len(digests), self.n_features)}, got {values.shape}.")
-        records = np.empty(len(digests), dtype=self._record)
-        records["digest"], records["values"] = digests, values
-        head = io.BytesIO()
-        np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(records))
-        parts = (head.getbuffer(), records.view(np.uint8).data)
-        path = self.folder / f"{time.time_ns():020d}-{checksum(*parts)}.npy"
+        digests, values = np.ascontiguousarray(digests, "S16"), np.ascontiguousarray(values, self.dtype)
+        parts = (_npy_head(digests), digests.view(np.uint8).data, _npy_head(values), values.data)
+        path = self.folder / f"{time.time_ns():020d}-{checksum(*parts)}{_SUFFIX}"
         with atomic_file(path) as file:
             file.writelines(parts)
         self._checked.add(path)
-        self._shards.append(_Shard(path, records["digest"].copy()))
+        self._shards.append(_Shard(path, digests.copy(), sum(map(len, parts[:3]))))
 
     def refresh(self) -> None:
         """Let `find` see what `add` has brought."""
@@ -138,23 +138,44 @@ class Shelf:
 
     def _shard(self, path: Path) -> _Shard | None:
         try:
-            return _Shard(path, self._records(path)["digest"].copy())
-        except StorageError as error:  # its images are extracted again
-            if not isinstance(error.__cause__, OSError):
-                set_aside(path)
-            return None
+            with open_regular(path) as file:
+                return self._read_shard(path, file)
+        except (ValueError, EOFError):  # damaged: its images are extracted again
+            set_aside(path)
+        except OSError:
+            pass
+        return None
 
-    def _records(self, path: Path) -> NDArray[np.void]:
-        """A shard, mapped for as long as it is being read: what stays mapped counts as this process's memory."""
+    def _read_shard(self, path: Path, file: BinaryIO) -> _Shard:
+        shape, dtype = _read_npy_head(file)
+        if dtype == self._record:  # written before digests had a part of their own
+            offset = file.tell()
+            records = np.memmap(file, dtype, "r", offset, shape)
+            return _Shard(path, records["digest"].copy(), offset, has_records=True)
+        if dtype != np.dtype("S16"):
+            raise ValueError(f"it holds {dtype}")
+        digests = np.frombuffer(file.read(16 * shape[0]), dtype)
+        if _read_npy_head(file) != ((shape[0], self.n_features), np.dtype(self.dtype)) or len(digests) != shape[0]:
+            raise ValueError("its parts do not belong together")
+        return _Shard(path, digests, file.tell())
+
+    def _values(self, shard: _Shard) -> FloatArray:
+        """A shard's vectors, mapped while they are being read: what stays mapped counts as this process's memory."""
+        n = len(shard.digests)
         try:
-            records: NDArray[np.void] = np.load(path, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
+            with open_regular(shard.path) as file:
+                if shard.has_records:
+                    return np.memmap(file, self._record, "r", shard.offset, n)["values"]
+                return np.memmap(file, self.dtype, "r", shard.offset, (n, self.n_features))
+        except (OSError, ValueError) as error:
             raise StorageError(
-                f"Can't read the features kept in {str(path)!r}: {error}. If they were deleted meanwhile, run again."
+                f"Can't read the features kept in {str(shard.path)!r}: {error}. If they were deleted meanwhile, run "
+                "again."
             ) from error
-        if records.dtype != self._record:
-            raise StorageError(f"{str(path)!r} holds something else than features. Delete it and run again.")
-        return records
+
+    @property
+    def _record(self) -> np.dtype[np.void]:
+        return np.dtype([("digest", "S16"), ("values", self.dtype, (self.n_features,))])
 
     def _index(self) -> None:
         digests = [shard.digests for shard in self._shards]
@@ -165,10 +186,31 @@ class Shelf:
 
 @dataclass(frozen=True, eq=False)
 class _Shard:
-    """A file, and the images whose features are in it."""
+    """A file, the images whose features are in it, and where these begin; or else records of both do."""
 
     path: Path
     digests: DigestArray
+    offset: int
+    has_records: bool = False
+
+
+def _npy_head(values: NDArray[Any]) -> bytes:
+    """What stands before an array in NumPy's format."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(values))
+    return head.getvalue()
+
+
+def _read_npy_head(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """The shape and dtype of the array in NumPy's format whose head comes next in a file.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("it is not written as NumPy's format 1.0")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    return shape, dtype
 
 
 def _as_slice(places: IntArray) -> IntArray | slice:

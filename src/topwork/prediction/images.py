@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from topwork.data.archives import is_archive, open_archive
+from topwork.data.buckets import find_objects
 from topwork.data.decoding import MAX_BYTES, begins_as_image
-from topwork.data.shards import tables_in
-from topwork.data.sources import EncodedImage, FileImages, ImageSource, JoinedImages
-from topwork.data.tables import SUFFIXES as TABLE_SUFFIXES
+from topwork.data.shards import is_pattern, is_table, matches, shards_in
+from topwork.data.sources import ArchiveImages, EncodedImage, FileImages, ImageSource, JoinedImages
 from topwork.data.tables import read_images
-from topwork.data.walking import PassedOver, sorted_image_files
+from topwork.data.walking import Folder, PassedOver, sorted_image_files
 from topwork.errors import DataError
 from topwork.files import printable
+from topwork.objects import is_address
 from topwork.progress import Reporter
 
 STANDARD_INPUT = "-"
@@ -35,8 +36,9 @@ def find_images(
     """The images that `words` name, in that order, as one source. Only their names are held; none is opened.
 
     A word is an image file (one that isn't there counts as an image that can't be read); a folder, with all images
-    below it, or else all tables; a table (`.csv`, `.tsv`, `.parquet`) with paths or encoded images; a pattern such as
-    `new/**/*.jpg`, which stands for what it matches, unless a file is called so; or `-`: what `stdin` holds, paths one
+    below it, or else all tables or archives; a table (`.csv`, `.tsv`, `.parquet`) with paths or encoded images; an
+    archive (`.zip`, `.tar`, `.tar.gz`); a pattern such as `new/**/*.jpg`, which stands for what it matches, unless a
+    file is called so; an address in an object store, such as `s3://bucket/new/`; or `-`: what `stdin` holds, paths one
     a line or separated by NUL, or one encoded image.
 
     Args:
@@ -74,6 +76,8 @@ class _Tables:
     reporter: Reporter | None
 
     def read(self, path: Path) -> ImageSource:
+        if is_archive(path.name):
+            return _packed_images(path, self.reporter)
         return read_images(path, self.image_column, self.image_root, self.reporter)
 
 
@@ -91,11 +95,14 @@ def _each(words: Iterable[str], tables: _Tables, stdin: BinaryIO | None) -> Iter
 
 
 def _named(word: str, tables: _Tables, matches: list[str] | None) -> Iterator[str | ImageSource]:
+    if is_address(word):
+        yield _remote_images(word, tables.reporter)
+        return
     for path in [word] if matches is None else matches:
         if os.path.isdir(path):
-            inside = tables_in(Path(path))
+            inside = shards_in(Path(path))
             yield from map(tables.read, inside) if inside else folder_images(path, tables.reporter)
-        elif os.path.splitext(path)[1].lower() in TABLE_SUFFIXES:
+        elif is_table(path) or is_archive(path):
             yield tables.read(Path(path))
         else:
             yield path
@@ -107,21 +114,40 @@ def folder_images(folder: str, reporter: Reporter | None = None) -> list[str]:
     Raises:
         DataError: there are none.
     """
-    passed_over = PassedOver()
-    found = sorted_image_files(Path(folder), passed_over)
-    others = " ".join(passed_over.texts())
+    return _images_in(Folder(Path(folder)), (), reporter)
+
+
+def _packed_images(path: Path, reporter: Reporter | None) -> ArchiveImages:
+    """All images in an archive, whatever labels it has."""
+    archive = open_archive(path)
+    paths = _images_in(archive.root, archive.remarks, reporter)
+    return ArchiveImages(archive, tuple(paths[i] for i in archive.in_order(paths)))
+
+
+def _images_in(folder: Folder, remarks: Sequence[str], reporter: Reporter | None) -> list[str]:
+    passed_over, shown = PassedOver(), repr(printable(str(folder)))
+    found = sorted_image_files(folder, passed_over)
+    others = " ".join([*remarks, *passed_over.texts()])
     if not found:
-        raise DataError(f"There are no images in {printable(folder)!r}. {others}".rstrip())
+        raise DataError(f"There are no images in {shown}. {others}".rstrip())
     if others and reporter is not None:
-        reporter.note(f"{printable(folder)!r}: {others}")
+        reporter.note(f"{shown}: {others}")
+    return found
+
+
+def _remote_images(address: str, reporter: Reporter | None) -> ImageSource:
+    passed_over = PassedOver()
+    found = find_objects(address, passed_over)
+    if (others := passed_over.texts()) and reporter is not None:
+        reporter.note(f"{printable(address)!r}: {' '.join(others)}")
     return found
 
 
 def _matches(word: str) -> list[str] | None:
     """The files that a pattern matches, sorted; None where `word` is no pattern, or a file is called so."""
-    if not glob.has_magic(word) or os.path.lexists(word):
+    if is_address(word) or not is_pattern(word):
         return None
-    found = sorted((path for path in glob.iglob(word, recursive=True) if not os.path.isdir(path)), key=os.fsencode)
+    found = [path for path in matches(word) if not os.path.isdir(path)]
     if not found:
         raise DataError(
             f"Nothing matches {printable(word)!r}. Expected a pattern such as 'new/*.jpg', or 'new/**/*.jpg' for "

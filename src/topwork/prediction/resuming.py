@@ -23,7 +23,7 @@ from safetensors.numpy import load, save
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.predictions import Predictions, join_predictions
 from topwork.data.decoding import digest_of
-from topwork.data.sources import FileImages, ImageSource, JoinedImages, ParquetImages
+from topwork.data.sources import ArchiveImages, FileImages, ImageSource, JoinedImages, ObjectImages, ParquetImages
 from topwork.errors import OptionError, StorageError
 from topwork.features.extraction import feature_facts
 from topwork.features.pipeline import BadImage
@@ -111,9 +111,15 @@ def _digest_of_source(source: ImageSource) -> str:
             digest.update(f"files {len(part)} {part.root}\0".encode("utf-8", "surrogateescape"))
             for path in part.paths:
                 digest.update(_state_of_file(path))
+        elif isinstance(part, ObjectImages):
+            digest.update(f"objects {part.prefix.address}\0".encode("utf-8", "surrogateescape"))
+            digest.update("\0".join([*part.keys, *part.marks]).encode("utf-8", "surrogateescape"))
         elif isinstance(part, ParquetImages):
             digest.update(f"table {len(part)} {part.column}\0".encode("utf-8", "surrogateescape"))
             digest.update(_state_of_file(part.path))
+        elif isinstance(part, ArchiveImages):
+            digest.update(f"archive {len(part)} {part.root}\0".encode("utf-8", "surrogateescape"))
+            digest.update(_state_of_file(part.archive.path))
         else:
             for row, payload in enumerate(part.payloads(np.arange(len(part)))):
                 digest.update(part.name(row).encode() + b"\0" + digest_of(payload))

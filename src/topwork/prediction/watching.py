@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from topwork.classifier.classifier import ImageClassifier
 from topwork.data.sources import FileImages
-from topwork.data.walking import PassedOver, sorted_image_files
+from topwork.data.walking import Folder, PassedOver, sorted_image_files
 from topwork.errors import DataError, OptionError
 from topwork.files import one_at_a_time, open_regular, printable, storage_errors
 from topwork.prediction.rows import PLAIN, RowForm, RowKind, Wording, row_form
@@ -120,7 +120,7 @@ def watch_folders(
 def _states(folders: Sequence[str]) -> dict[str, State]:
     found: dict[str, State] = {}
     for folder in folders:
-        for path in sorted_image_files(Path(folder), PassedOver()):
+        for path in sorted_image_files(Folder(Path(folder)), PassedOver()):
             try:
                 state = os.stat(path)
             except OSError:  # it went while we looked

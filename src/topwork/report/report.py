@@ -9,7 +9,7 @@ import numpy as np
 
 from topwork.checks.check import DataCheck
 from topwork.classifier.predictions import Predictions
-from topwork.classifier.training import Training
+from topwork.classifier.record import Training
 from topwork.evaluation.confidence import Reliability
 from topwork.evaluation.metrics import Evaluation
 from topwork.report.charts import Chart, Line

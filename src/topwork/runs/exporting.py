@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from topwork.classifier.classifier import ImageClassifier
-from topwork.classifier.saving import load_classifier
+from topwork.classifier.loading import load_classifier
 from topwork.data.dataset import ImageDataset
 from topwork.data.decoding import Payload, digest_of, quiet_pillow, read_image
 from topwork.data.splits import TEST, TRAIN
@@ -32,9 +32,13 @@ def export_run(
     out: str | Path | None = None,
     dataset: ImageDataset | None = None,
     int8: bool = False,
+    unknown: bool = True,
+    batch: int | None = None,
+    size: int | None = None,
+    opset: int | None = None,
     reporter: Reporter | None = None,
 ) -> Export:
-    """Export the classifier of a run folder; see `export_classifier`.
+    """Export the classifier of a run folder; see `export_classifier`, also for what isn't explained here.
 
     Args:
         path: the run folder; or a classifier alone, for which any images in `dataset` do at the gate.
@@ -50,7 +54,7 @@ def export_run(
         ExportError: the file answers otherwise than Topwork; nothing is delivered then.
     """
     reporter = reporter or console_reporter()
-    path, form = Path(path), find_format(to, int8=int8)
+    path, form = Path(path), find_format(to, int8=int8, opset=opset)
     classifier = load_classifier(path, device="cpu")
     recorded = recorded_images(path)
     dataset = dataset or dataset_of_run(path)
@@ -70,7 +74,9 @@ def export_run(
     if classifier.backbone.precision != "f32":
         reporter.note("This classifier computes in bf16, the file in float32; so does Topwork for this comparison")
     folder = Path(out) if out is not None else path / "exports" / (form.name + ("-int8" if int8 else ""))
-    return export_classifier(classifier, to, folder, images, int8=for_int8)
+    return export_classifier(
+        classifier, to, folder, images, int8=for_int8, unknown=unknown, batch=batch, size=size, opset=opset
+    )
 
 
 def _gate_images(classifier: ImageClassifier, dataset: ImageDataset, recorded: RecordedImages | None) -> list[Payload]:

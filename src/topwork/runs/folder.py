@@ -17,8 +17,7 @@ import numpy as np
 from topwork.checks.check import DataCheck
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.predictions import Predictions
-from topwork.classifier.saving import write_classifier
-from topwork.classifier.training import Training
+from topwork.classifier.record import Training
 from topwork.data.dataset import ImageDataset
 from topwork.evaluation.confidence import Reliability, reliability
 from topwork.evaluation.intervals import proportion
@@ -66,8 +65,7 @@ def write_run_folder(
     with new_folder(names) as new:
         staging = new.path
         if isinstance(classifier.top, DenseStack):
-            (staging / "classifier").mkdir()
-            write_classifier(_with_accuracy(classifier, test), staging / "classifier")
+            _with_accuracy(classifier, test).save(staging / "classifier")
         _write_history(staging / "history.csv", training)
         metrics = _metrics(training, test, held_out, predictions)
         write_json(staging / "metrics.json", {**metrics, "data": check.summary() if check else None})

@@ -6,7 +6,7 @@ import json
 from html import escape
 
 from topwork.classifier.classifier import ImageClassifier
-from topwork.classifier.training import Training
+from topwork.classifier.record import Training
 from topwork.data.corrections import UNCORRECTED, Corrections
 from topwork.evaluation.metrics import Evaluation
 from topwork.words import counted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -15,15 +14,17 @@ import numpy as np
 
 from topwork.backbones.backbone import Backbone
 from topwork.backbones.cards import AUTO
-from topwork.backbones.engines import Device
 from topwork.checks.check import DataCheck, check_dataset
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.fine_tuning import fine_tune as tuned
 from topwork.classifier.fitting import CrossTest, cross_test
+from topwork.classifier.loading import load_classifier
 from topwork.classifier.predictions import Predictions
-from topwork.classifier.saving import load_classifier
-from topwork.classifier.training import Training, fit_classifier
+from topwork.classifier.record import Training
+from topwork.classifier.training import fit_classifier
+from topwork.data.archives import stem_of
 from topwork.data.dataset import ImageDataset
+from topwork.data.shards import is_pattern
 from topwork.data.splits import TEST, TEST_FRACTION, TRAIN, VALIDATION
 from topwork.errors import DataError, OptionError, StorageError, TopworkError
 from topwork.evaluation.evaluate import evaluate_predictions
@@ -34,8 +35,8 @@ from topwork.progress import Reporter, console_reporter
 from topwork.runs.folder import RunFacts, write_run_folder
 from topwork.runs.images import training_images
 from topwork.runs.trackers import require_trackers, track
-from topwork.tuning.plan import Part, find_cut
-from topwork.types import OnBadImage
+from topwork.tuning.plan import find_cut
+from topwork.types import Device, OnBadImage, Part
 from topwork.words import counted, first, listed
 
 _GROUP = ("group", "groups")
@@ -135,6 +136,8 @@ def train(
     test, predictions = _test(classifier, training) if folded is None else _cross_test(training, folded)
     held_out = _evaluate_held_out(training, classifier.class_names)
     found = _check(training, classifier.backbone, folded, reporter, seed) if check else None
+    if not check:
+        _warn_of_contradictions(split, reporter)
     facts = RunFacts(command=command, seed=seed, seconds=time.perf_counter() - began)
     results = (classifier, training, test, held_out, predictions, found, facts)
     folder = _write_run(dataset, out, results, reporter)
@@ -154,6 +157,8 @@ def evaluate_run(
         DataError: no images are left, or a class that the classifier does not know.
     """
     reporter = reporter or console_reporter()
+    if dataset.testable is not None:
+        dataset = dataset.select(dataset.testable)
     classifier = load_classifier(path, device=device)
     known = training_images(Path(path))
     if known is None:
@@ -229,9 +234,9 @@ def _write_run(dataset: ImageDataset, out: str | Path | None, results: Any, repo
 def _folder_names(dataset: ImageDataset, out: str | Path | None) -> Iterator[Path]:
     """What the run folder is to be called; each where those before it are taken."""
     source = Path(dataset.origin)
-    while glob.has_magic(source.name) and not source.exists():
-        source = source.parent  # tables named by a pattern are called as the folder around them
-    stem = Path(out) if out is not None else Path("runs") / (source.resolve().stem or "images")
+    while is_pattern(str(source)):
+        source = source.parent  # files named by a pattern are called as the folder around them
+    stem = Path(out) if out is not None else Path("runs") / (stem_of(source.resolve()) or "images")
     if out is not None:
         yield stem
     yield from (stem.with_name(f"{stem.name}-{number}") for number in count(1))
@@ -266,6 +271,19 @@ def _check(
             f"{found.pair_text(clashes[0])}). Probably one of the two labels is wrong."
         )
     return found
+
+
+def _warn_of_contradictions(dataset: ImageDataset, reporter: Reporter) -> None:
+    """Of equal bytes with two labels: near copies too are found only where the data is checked."""
+    _, of_image = np.unique(dataset.digests, return_inverse=True)
+    pairs = np.unique(np.stack([of_image, dataset.labels]), axis=1)
+    pictures, n_labels = np.unique(pairs[0], return_counts=True)
+    clashing = np.flatnonzero(np.isin(of_image, pictures[n_labels > 1]))
+    if len(clashing):
+        reporter.warning(
+            f"{len(clashing):,} images are copies with different labels (such as {dataset.names[clashing[0]]!r}). "
+            "Probably one of the labels is wrong."
+        )
 
 
 def _warn_of_few(training: Training, reporter: Reporter) -> None:
@@ -325,5 +343,10 @@ def _cross_test(training: Training, tested: CrossTest) -> tuple[Evaluation, Pred
 def _evaluate_held_out(training: Training, class_names: tuple[str, ...]) -> Evaluation | None:
     if training.held_out is None:
         return None
-    labels = training.dataset.labels[training.features.indices[training.held_out.rows]]
-    return evaluate_probabilities(labels, training.held_out.probabilities, class_names)
+    dataset, images = training.dataset, training.features.indices[training.held_out.rows]
+    may_test = dataset.may_test[images]
+    if not may_test.any():
+        return None
+    return evaluate_probabilities(
+        dataset.labels[images][may_test], training.held_out.probabilities[may_test], class_names
+    )

@@ -21,12 +21,12 @@ from topwork.serve import description
 from topwork.serve.access import Access
 from topwork.serve.batching import Request as Submitted
 from topwork.serve.body import read_images
-from topwork.serve.limits import Refusal
 from topwork.serve.metrics import CONTENT_TYPE
 from topwork.serve.middleware import App, Middleware
 from topwork.serve.page import page, policy
 from topwork.serve.service import Service
 from topwork.version import VERSION
+from topwork.web.refusal import Refusal
 
 _LOG = logging.getLogger("topwork.serve")
 _LOOK_AFTER = 0.5

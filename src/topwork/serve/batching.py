@@ -23,9 +23,10 @@ from topwork.classifier.classifier import ImageClassifier
 from topwork.data.decoding import read_square
 from topwork.errors import BadImageError
 from topwork.serve.body import SentImage
-from topwork.serve.limits import Limits, Refusal
+from topwork.serve.limits import Limits
 from topwork.serve.metrics import Metrics
 from topwork.types import ImageArray
+from topwork.web.refusal import Refusal
 
 _LOG = logging.getLogger("topwork.serve")
 

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from topwork.serve.limits import Limits, Refusal
+from topwork.serve.limits import Limits
+from topwork.web.refusal import Refusal
 
 if TYPE_CHECKING:
     from starlette.requests import Request

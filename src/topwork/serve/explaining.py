@@ -11,7 +11,8 @@ from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.explanation import explain_pixels
 from topwork.data.decoding import read_square
 from topwork.serve.body import SentImage
-from topwork.serve.limits import Limits, Refusal
+from topwork.serve.limits import Limits
+from topwork.web.refusal import Refusal
 
 _MOST_WAITING = 8
 

@@ -1,4 +1,4 @@
-"""How much a client may ask for, and how a request is refused."""
+"""How much a client may ask for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from topwork.errors import OptionError
+from topwork.web.refusal import Refusal
 
 
 @dataclass(frozen=True)
@@ -63,22 +64,6 @@ class Limits:
     def as_dict(self) -> dict[str, int]:
         """For `/metadata`."""
         return {"image_bytes": self.image_bytes, "image_pixels": self.image_pixels, "images": self.images}
-
-
-class Refusal(Exception):
-    """A request that gets another answer than it asked for.
-
-    Attributes:
-        status: of HTTP.
-        detail: what was expected, what came, what to do.
-        retry_after: seconds after which it may be asked again; None where that would not help.
-    """
-
-    def __init__(self, status: int, detail: str, *, retry_after: int | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.retry_after = retry_after
 
 
 class Memory:

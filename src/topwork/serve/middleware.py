@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
 from topwork.serve.access import OPEN, Access
-from topwork.serve.limits import Refusal
 from topwork.serve.metrics import Metrics
+from topwork.web.refusal import Refusal
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import signal
 import socket
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -15,40 +12,17 @@ import uvicorn
 from threadpoolctl import threadpool_limits
 
 from topwork.data.decoding import quiet_pillow
-from topwork.errors import OptionError
-from topwork.serve.access import Access, names_for
+from topwork.serve.access import Access
 from topwork.serve.app import create_app
 from topwork.serve.limits import Connections
 from topwork.serve.protocol import BoundedProtocol
 from topwork.serve.service import Service
+from topwork.web.hosts import names_for
+from topwork.web.listening import signals_that_end_nothing
 
 _SECONDS_TO_FINISH = 30
-_BACKLOG = 1024
 _OTHER_FILES = 124
 """Open files that are no connections: some 30 in a service that works, and room for what libraries open."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on `host` and `port`; port 0 takes any free one.
-
-    Raises:
-        OptionError: the port is taken, or the host isn't one of this machine's.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return socket.create_server(found[0][4][:2], family=found[0][0], backlog=_BACKLOG)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise OptionError(
-            f"Can't listen on {host!r}, port {port}: {reason}. Choose another --port (0 takes any free one) or --host."
-        ) from error
-
-
-def address_of(listener: socket.socket) -> str:
-    """Where a browser on this machine finds what `listener` serves."""
-    host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{host}:{port}"
 
 
 def serve(
@@ -87,7 +61,7 @@ def serve(
 
     service.on_phase = on_phase
     # each worker is one thread: BLAS threads beside them would fight for the same processors
-    with quiet_pillow(), threadpool_limits(1, user_api="blas"), _signals_that_end_nothing():
+    with quiet_pillow(), threadpool_limits(1, user_api="blas"), signals_that_end_nothing():
         server.run(sockets=[listener])
     if service.failure is not None:
         raise service.failure
@@ -134,17 +108,3 @@ def _within_open_files(connections: Connections) -> Connections:
     if most == resource.RLIM_INFINITY:
         return connections
     return replace(connections, most=min(connections.most, max(1, most - _OTHER_FILES)))
-
-
-@contextmanager
-def _signals_that_end_nothing() -> Iterator[None]:
-    """uvicorn raises the signals that stopped it once more when it is done; the process would end by them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {name: signal.signal(name, lambda *_: None) for name in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)

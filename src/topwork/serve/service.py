@@ -9,8 +9,9 @@ from typing import Any, Literal, TypeAlias
 from topwork.classifier.classifier import ImageClassifier
 from topwork.serve.batching import Batcher
 from topwork.serve.explaining import Explainer
-from topwork.serve.limits import Limits, Memory, Refusal
+from topwork.serve.limits import Limits, Memory
 from topwork.version import VERSION
+from topwork.web.refusal import Refusal
 
 Phase: TypeAlias = Literal["starting", "ready", "stopping"]
 

@@ -1,52 +1,15 @@
-"""What is on these pictures? pip install onnxruntime pillow; python use.py PICTURE…"""
+"""How an ONNX file is run: a part of `use.py`."""
 
 import json
-import sys
 from pathlib import Path
 
-import numpy as np
 import onnxruntime
-from PIL import Image, ImageOps
-
-try:
-    import pi_heif  # pip install pi-heif, for HEIC
-
-    pi_heif.register_heif_opener()
-except ImportError:
-    pass
 
 session = onnxruntime.InferenceSession(Path(__file__).with_name("model.onnx"))
-facts = session.get_modelmeta().custom_metadata_map
-class_names, size = json.loads(facts["class_names"]), int(facts["size"])
-low, high = json.loads(facts["value_range"])  # of pictures with more than 8 bits, what becomes black and white
+facts = {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
 
 
-def read(path):
-    picture = Image.open(path)
-    picture.draft(picture.mode, (2 * size, 2 * size))  # a JPEG much larger than needed: decode a part of its pixels
-    picture = ImageOps.exif_transpose(picture)  # upright
-    if picture.mode[0] in "IF":  # grey, with 16 or 32 bits
-        values, transparent = np.asarray(picture).astype(float), picture.info.get("transparency")
-        grey = np.clip((values - low) * (255.999 / (high - low)), 0, 255).astype(np.uint8)
-        picture = Image.fromarray(np.where(values == transparent, np.uint8(255), grey))
-    elif picture.has_transparency_data:
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
-    return np.asarray(picture.convert("RGB"))
-
-
-def predict(path):
-    return session.run(["probabilities"], {"image": read(path)[None]})[0][0]
-
-
-if __name__ == "__main__":
-    unread = 0
-    for path in sys.argv[1:]:
-        try:
-            probabilities = predict(path)
-        except Exception as error:  # Pillow's decoders raise all kinds; the other pictures are answered all the same
-            unread += 1
-            print(f"{path}  can't be read: {error}")
-            continue
-        print(f"{path}  {class_names[probabilities.argmax()]}  {100 * probabilities.max():.1f} %")
-    if unread:
-        sys.exit(f"{unread} of {len(sys.argv) - 1} pictures can't be read; they are named among the answers.")
+def run(images):
+    """What the file gives for `(batch, height, width, 3)` uint8, by name."""
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"image": images}), strict=True))

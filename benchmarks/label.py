@@ -1,0 +1,197 @@
+"""What `topwork label` is worth: accuracy by number of labels, how long a person waits, what a kill costs.
+
+    python benchmarks/label.py --images cifar10.parquet            # all; --only accuracy|waiting|kills
+
+Accuracy: of 8,000 images without labels as many are labelled as the table says, chosen by the page or by chance, and a
+linear top on them is tested on 3,000 others; means over the draws. Expected on CIFAR-10 as JPEG with the starter
+(%, two draws; the standard error of a draw is about one point):
+
+    labels                  20    50   100   200   400
+    by the page           47.1  55.7  62.5  68.6  71.5
+    by chance             38.4  53.0  58.3  64.5  68.9
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+from threadpoolctl import threadpool_limits
+
+import topwork as tw
+from common import arguments
+from topwork.data.journal import LABELLED, PERSON, Labelling, Row, open_journal, read_journal
+from topwork.features.extraction import extract_features
+from topwork.label.choosing import choose, margin_doubt
+from topwork.label.learning import Lesson, learn
+from topwork.label.session import DRAWN, FEWEST_FOR_DOUBT
+
+MARKS = (20, 50, 100, 200, 400)
+AT_ONCE = 10
+N_POOL, N_TEST = 8000, 3000
+N_WAITING = 10_000
+KILLS = 100
+
+
+def accuracies(features: np.ndarray, labels: np.ndarray, rows: np.ndarray, seed: int, by_page: bool) -> list[float]:
+    """Test accuracy after each number of labels in `MARKS`."""
+    draw = np.random.default_rng(seed)
+    rows = draw.permutation(rows)
+    pool, test = rows[:N_POOL], rows[N_POOL : N_POOL + N_TEST]
+    values, names = features[pool], tuple(map(str, range(int(labels.max()) + 1)))
+    chosen, found, doubt = np.empty(0, np.int64), [], None
+    while len(chosen) < MARKS[-1]:
+        n = min(AT_ONCE, next(mark for mark in MARKS if mark > len(chosen)) - len(chosen))
+        rest = draw.permutation(np.setdiff1d(np.arange(N_POOL), chosen))
+        n_drawn = (len(chosen) + n) // DRAWN - len(chosen) // DRAWN if by_page else n
+        new = rest[:n_drawn]
+        covered = np.concatenate([chosen, new])
+        chosen = np.concatenate([covered, choose(values, np.sort(rest[n_drawn:]), covered, n - n_drawn, doubt=doubt)])
+        digests = np.array([f"{i:016d}".encode() for i in chosen], "S16")
+        lesson = Lesson(chosen, labels[pool[chosen]], digests, np.zeros(len(chosen), bool), names)
+        if lesson.is_enough and (len(chosen) in MARKS or len(chosen) >= FEWEST_FOR_DOUBT):
+            learned = learn(values, lesson)
+            if by_page and len(chosen) >= FEWEST_FOR_DOUBT:
+                doubt = margin_doubt(learned.probabilities(values))
+            if len(chosen) in MARKS:
+                right = learned.probabilities(features[test]).argmax(axis=1) == labels[test]
+                found.append(100 * float(right.mean()))
+    return found
+
+
+def show_accuracy(images: str, draws: int) -> None:
+    dataset = tw.ImageDataset.load(images)
+    features = extract_features(dataset, "starter")
+    labels = dataset.labels[features.indices]
+    print("labels          ", *(f"{mark:5d}" for mark in MARKS))
+    for name, by_page in (("by the page", True), ("by chance", False)):
+        every = np.arange(len(labels))
+        with threadpool_limits(1):
+            found = [accuracies(features.values, labels, every, seed, by_page) for seed in range(draws)]
+        print(f"{name:16}", *(f"{value:5.1f}" for value in np.mean(found, axis=0)), flush=True)
+
+
+@contextlib.contextmanager
+def labelling(folder: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    command = [sys.executable, "-m", "topwork", "label", str(folder), "--no-browser", "--backbone", "starter", "-q"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
+    assert process.stdout is not None
+    found = re.search(r"(http://[\d.:]+)/\?token=([\w-]+)", process.stdout.readline())
+    assert found is not None
+    with httpx.Client(base_url=found[1], headers={"X-Topwork-Token": found[2]}, timeout=60) as client:
+        yield process, client
+    process.kill()
+    process.wait()
+
+
+def make_images(folder: Path, n: int) -> None:
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), np.uint8)
+    for i, picture in enumerate(pixels):
+        Image.fromarray(picture).save(folder / f"{i}.jpg")
+
+
+def show_waiting(folder: Path) -> None:
+    """From a label to the next images, while features are there and tops are fitted behind; and the start."""
+    photos = folder / "photos"
+    make_images(photos, N_WAITING)
+    with labelling(photos) as (_, client):
+        while client.get("/api/state").json()["extracting"]:
+            time.sleep(0.5)
+        waits = []
+        for number in range(200):
+            item = client.get("/api/next", params={"n": 12}).json()["items"][0]
+            began = time.perf_counter()
+            client.post("/api/label", json={"items": [{"id": item["id"], "label": f"class {number % 10}"}]})
+            client.get("/api/next", params={"n": 12})
+            waits.append(1000 * (time.perf_counter() - began))
+            time.sleep(0.2)
+        print(
+            f"from a label to the next, {N_WAITING:,} images: median {np.median(waits):.0f} ms, 95 of 100 within "
+            f"{np.percentile(waits, 95):.0f} ms, longest {max(waits):.0f} ms",
+            flush=True,
+        )
+    dataset = tw.data.images.UnlabelledImages.from_directory(photos)
+    with open_journal(folder / "photos.labels.csv") as journal:
+        for i, (name, digest) in enumerate(zip(dataset.names, dataset.digests, strict=True)):
+            hexed = bytes(digest).ljust(16, b"\0").hex()
+            journal.append([Row(name, hexed, f"class {i % 10}", PERSON, LABELLED)])
+    began = time.perf_counter()
+    with labelling(photos) as (_, client):
+        state = client.get("/api/state").json()
+        print(f"start with {state['labelled']:,} labels: {time.perf_counter() - began:.1f} s", flush=True)
+
+
+def show_large() -> None:
+    """Choosing and fitting with 100,000 images of 1,024 features, 300 of them labelled."""
+    values = np.random.default_rng(0).normal(size=(100_000, 1024)).astype(np.float32)
+    rows = np.arange(300)
+    digests = np.array([f"{i:016d}".encode() for i in rows], "S16")
+    lesson = Lesson(rows, rows % 10, digests, np.zeros(300, bool), tuple("abcdefghij"))
+    began = time.perf_counter()
+    learned = learn(values, lesson)
+    doubt = margin_doubt(learned.probabilities(values))
+    fitted = time.perf_counter()
+    choose(values, np.arange(300, len(values)), rows, 16, doubt=doubt)
+    chosen = time.perf_counter()
+    print(
+        f"100,000 images of 1,024 features: fitting and predicting {fitted - began:.2f} s, choosing "
+        f"{chosen - fitted:.2f} s",
+        flush=True,
+    )
+
+
+def show_kills(folder: Path) -> None:
+    photos = folder / "few"
+    make_images(photos, 50)
+    wanted: dict[str, str] = {}
+    n_acknowledged = n_lost = 0
+    for kill in range(KILLS):
+        with labelling(photos) as (process, client):
+            names = [item["name"] for item in client.get("/api/gallery").json()["items"]]
+            killer, last, number = threading.Timer(random.uniform(0, 2), process.kill), "", 0
+            killer.start()
+            with contextlib.suppress(httpx.HTTPError):
+                while True:
+                    place, last, number = number % 50, f"class {kill} {number}", number + 1
+                    client.post("/api/label", json={"items": [{"id": place, "label": last}]}).raise_for_status()
+                    wanted[names[place]] = last
+                    n_acknowledged += 1
+            killer.join()
+        path = folder / "few.labels.csv"
+        kept = {row.file: row.label for row in Labelling(read_journal(path)).images.values()}
+        n_lost += sum(kept.get(name) not in (label, last) for name, label in wanted.items())
+        wanted = dict(kept)
+    print(f"killed {KILLS} times: {n_acknowledged:,} labels acknowledged, {n_lost} lost", flush=True)
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--images", help="CIFAR-10 as a table: image, label")
+    parser.add_argument("--draws", type=int, default=4)
+    parser.add_argument("--only", choices=["accuracy", "waiting", "kills"])
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if given.only in (None, "accuracy"):
+            show_accuracy(given.images, given.draws)
+        if given.only in (None, "waiting"):
+            show_large()
+            show_waiting(Path(folder))
+        if given.only in (None, "kills"):
+            show_kills(Path(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""A classifier from the folder that it was saved in; strangers' folders come through here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from topwork.backbones.backbone import backbone_of_file, load_backbone
+from topwork.backbones.cards import cards
+from topwork.classifier.classifier import ImageClassifier
+from topwork.classifier.manifest import BACKBONE, MANIFEST, NETWORK, NOVELTY, TOP, read_manifest
+from topwork.errors import SavedFileError, TopworkError, UnknownNameError
+from topwork.files import printable, read_tensors, sha256_of_file
+from topwork.recipe import Recipe
+from topwork.tops.dense_stack import DenseStack
+from topwork.tops.novelty import Novelty
+from topwork.types import Device
+
+
+def load_classifier(path: str | Path, *, device: Device = "auto") -> ImageClassifier:
+    """The classifier in a folder that `save` wrote, or in a run folder.
+
+    Nothing in the folder can run code. The first use on a machine builds the backbone's graph, a few seconds.
+
+    Args:
+        path: the folder.
+        device: where the backbone runs: 'cpu', 'gpu' or 'auto'.
+
+    Raises:
+        SavedFileError: it isn't a classifier, is damaged, or was written by a newer Topwork.
+    """
+    folder = find_classifier(Path(path))
+    shown = repr(printable(str(folder)))
+    manifest = read_manifest(folder)
+    facts = manifest.backbone
+    try:
+        if "file" not in facts and facts["name"] not in cards():
+            raise UnknownNameError(f"there is no backbone {facts['name']!r}")
+        for name, digest in manifest.checksums.items():
+            if sha256_of_file(folder / name) != digest:
+                raise SavedFileError(f"{shown}: {name} is not the file that was saved (wrong checksum). Copy it again.")
+        framing = {key: facts[key] for key in ("frame", "crop", "filter") if key in facts}
+        value_range = tuple(facts["value_range"]) if facts.get("value_range") else None
+        recipe = Recipe(facts["size"], value_range, **framing)
+        if "file" in facts:
+            backbone = backbone_of_file(folder / NETWORK / facts["file"], facts, recipe)
+        else:
+            backbone = load_backbone(
+                facts["name"],
+                weights=folder / BACKBONE,
+                size=facts["size"],
+                pooling=facts["pooling"],
+                precision=facts["precision"],
+            )
+            backbone = replace(backbone, recipe=recipe)
+        if backbone.card.preprocessing.facts() != facts["preprocessing"]:
+            raise SavedFileError(f"{shown} wants its pixels scaled in another way than this Topwork does.")
+        top = DenseStack.from_tensors(read_tensors(folder / TOP))
+        novelty = None
+        if NOVELTY in manifest.checksums:
+            novelty = Novelty.from_tensors(read_tensors(folder / NOVELTY))
+    except SavedFileError:
+        raise
+    except (OSError, TopworkError) as error:
+        raise SavedFileError(f"{shown} is damaged: {error}. Copy it again, or train anew.") from error
+    if novelty is not None and not novelty.fits(top.n_features):
+        raise SavedFileError(f"{shown} is damaged: {NOVELTY} is not of {top.n_features} features.")
+    names = manifest.class_names
+    if top.n_classes != len(names):
+        raise SavedFileError(f"{shown} is damaged: {len(names)} class names for {top.n_classes} classes.")
+    return ImageClassifier(backbone, top, names, novelty, record=manifest.training, device=device)
+
+
+def find_classifier(path: Path) -> Path:
+    """The folder with the manifest: `path` itself, or `classifier/` in a run folder.
+
+    Raises:
+        SavedFileError: neither.
+    """
+    for folder in (path, path / "classifier"):
+        if (folder / MANIFEST).is_file():
+            return folder
+    shown = printable(str(path))
+    if not path.exists():
+        raise SavedFileError(f"There is no {shown!r}. Expected a run folder, such as the one `topwork train` names.")
+    raise SavedFileError(f"{shown!r} isn't a run folder: it has no classifier/{MANIFEST}. `topwork train` makes one.")

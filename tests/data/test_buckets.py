@@ -1,0 +1,157 @@
+"""Images in an object store are trained on and answered as those in a folder are; what goes wrong is a sentence."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers import make_photos, upload
+from topwork import objects
+from topwork.data.dataset import ImageDataset
+from topwork.errors import ObjectStoreError
+from topwork.objects import Prefix
+
+SMALL = ("--backbone", "starter", "--size", "32")
+
+
+def test_a_bucket_is_trained_on_and_answered_as_the_same_folder_is(
+    bucket: str, own_cache: Path, tmp_path: Path, topwork: Callable[..., Any]
+) -> None:
+    photos = make_photos(tmp_path / "photos", n=8)
+    (photos / "ash" / "broken.jpg").write_bytes(b"no picture")
+    upload(photos, bucket)
+    runs = {}
+    for name, source in (("there", bucket), ("here", photos)):
+        answer = topwork("train", source, *SMALL, "--out", name, "--json")
+        assert answer.status == 0, answer.err
+        runs[name] = json.loads(answer.out)
+    assert [image["image"] for image in runs["there"]["bad_images"]] == ["ash/broken.jpg"]
+    assert runs["there"]["test"] == runs["here"]["test"]
+    assert runs["here"]["n_extracted"] == 0  # found by the same digests
+    answers = [
+        topwork("predict", "here", place, "--format", "csv").out for place in (f"{bucket}birch/", photos / "birch")
+    ]
+    there, here = (text.replace(bucket, "").replace(f"{photos}/", "") for text in answers)
+    assert len(there.splitlines()) == 9
+    assert there == here
+
+
+def test_splits_are_read_from_keys(bucket: str, tmp_path: Path) -> None:
+    for split, seed in (("train", 0), ("test", 50)):
+        make_photos(tmp_path / "photos" / split, n=2, seed=seed)
+    (tmp_path / "photos" / "notes.txt").write_text("none")
+    dataset = ImageDataset.load(upload(tmp_path / "photos", bucket))
+    assert dataset.class_names == ("ash", "birch", "cedar")
+    assert np.unique(np.asarray(dataset.sides)).tolist() == ["test", "train"]
+    assert any(".txt" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("s3://bucket/nothing/", "There is no image in"),
+        ("s3://no-such-bucket/photos/", "there is no such bucket"),
+        ("s3://bucket/a.jpg", "there is no such object"),
+    ],
+)
+def test_what_is_not_there_is_one_sentence_at_once(
+    bucket: str, address: str, said: str, digits_classifier: Path, topwork: Callable[..., Any]
+) -> None:
+    for command in (("train", address), ("predict", digits_classifier, address)):
+        answer = topwork(*command)
+        assert answer.status == 1
+        assert said in answer.err
+
+
+def test_a_wrong_key_is_one_sentence_at_once(refusing: str, topwork: Callable[..., Any]) -> None:
+    answer = topwork("train", refusing)
+    assert answer.status == 1
+    assert "refuses that (InvalidAccessKeyId: It does not exist). Check the credentials" in answer.err
+    with pytest.raises(ObjectStoreError, match="refuses"):
+        Prefix(refusing).get("x")
+
+
+def test_an_object_is_written_once(bucket: str) -> None:
+    assert Prefix(bucket).put_new("folder/one", b"first")
+    assert not Prefix(bucket).put_new("folder/one", b"second")
+    assert Prefix(bucket).get("folder/one") == b"first"
+    assert [(found.key, found.size) for found in Prefix(bucket).objects()] == [("folder/one", 5)]
+
+
+def test_an_outage_is_waited_out_with_a_message(
+    flickering: type[Flickering], heard: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects.time, "sleep", lambda seconds: None)
+    assert Prefix("s3://bucket/flickering/").get("x") == b"here"
+    assert len(heard) == 1
+    assert "asked again for up to 10 minutes" in heard[0]
+    monkeypatch.setattr(objects, "PATIENCE", 0.0)
+    flickering.n_failures = 1000
+    with pytest.raises(ObjectStoreError, match="did not answer"):
+        Prefix("s3://bucket/flickering/").get("x")
+
+
+class Flickering(BaseHTTPRequestHandler):
+    """Answers that it is busy, a number of times."""
+
+    n_failures = 0
+
+    def do_GET(self) -> None:
+        kind = type(self)
+        kind.n_failures -= 1
+        self.answer(503 if kind.n_failures >= 0 else 200, b"here")
+
+    def answer(self, code: int, body: bytes) -> None:
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Last-Modified", "Sat, 28 Nov 2026 17:03:54 GMT")
+        self.send_header("ETag", '"mark"')
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+class Refusing(Flickering):
+    """Knows no key."""
+
+    def do_GET(self) -> None:
+        self.answer(403, b"<Error><Code>InvalidAccessKeyId</Code><Message>It does not exist.</Message></Error>")
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with serving(Refusing, monkeypatch):
+        yield "s3://bucket/refused/"
+
+
+@pytest.fixture
+def flickering(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Flickering]]:
+    monkeypatch.setattr(Flickering, "n_failures", 9)
+    with serving(Flickering, monkeypatch):
+        yield Flickering
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "wrong")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    objects._open.cache_clear()
+    yield
+    objects._open.cache_clear()
+    server.shutdown()
+    server.server_close()
+    thread.join()
