@@ -6,7 +6,7 @@ from typing import Any
 
 _FACTS = (
     *("activation", "strides", "padding", "dilation_rate", "groups", "depth_multiplier", "data_format"),
-    *("epsilon", "axis", "max_value", "negative_slope", "threshold", "pool_size", "keepdims", "scale", "target_shape"),
+    *("epsilon", "max_value", "pool_size", "keepdims", "scale"),
 )
 """What of a layer's configuration says what it computes."""
 

@@ -17,7 +17,7 @@ from topwork.cli.options import (
     reporter_for,
 )
 from topwork.cli.words import cut_remark, frames_remark, say, say_json
-from topwork.types import OnBadImage
+from topwork.types import OnBadImage, Part
 from topwork.words import counted
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class _TestAs(click.ParamType):  # type: ignore[type-arg]
     "--fine-tune",
     is_flag=False,
     flag_value="last-stage",
-    type=click.Choice(["last-block", "last-stage"]),
+    type=click.Choice(get_args(Part)),
     help="Train the last part of the network too, last-stage where none is named; kept only if it is surely better.",
 )
 @click.option(

@@ -35,8 +35,8 @@ from topwork.progress import Reporter, console_reporter
 from topwork.runs.folder import RunFacts, write_run_folder
 from topwork.runs.images import training_images
 from topwork.runs.trackers import require_trackers, track
-from topwork.tuning.plan import Part, find_cut
-from topwork.types import Device, OnBadImage
+from topwork.tuning.plan import find_cut
+from topwork.types import Device, OnBadImage, Part
 from topwork.words import counted, first, listed
 
 _GROUP = ("group", "groups")
