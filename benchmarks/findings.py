@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 import topwork as tw
 from feature_sets import FeatureSet, add_folders, feature_set, feature_sets
-from topwork.checks.labels import find_label_doubts
+from topwork.checks.labels import find_label_issues
 from topwork.checks.strange import strange_rows
 from topwork.data.splits import deal_folds, draw_units
 from topwork.tops.cross_validation import out_of_sample_probabilities
@@ -91,7 +91,7 @@ def labels(found: FeatureSet) -> None:
                 turned = random.permutation(len(y))[: max(1, round(share * len(y)))]
                 y[turned] = (y[turned] + random.integers(1, n_classes, len(turned))) % n_classes
                 folds = deal_folds(y, draw_units(len(y), draw), FOLDS)
-                named = find_label_doubts(y, out_of_sample_probabilities(found.X[rows], y, folds)).indices
+                named = find_label_issues(y, out_of_sample_probabilities(found.X[rows], y, folds)).indices
                 n_named += len(named)
                 n_right += len(np.intersect1d(named, turned))
                 n_turned += len(turned)

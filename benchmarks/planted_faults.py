@@ -47,7 +47,7 @@ def main() -> None:
     dataset = tw.ImageDataset.from_arrays(images, labels, class_names=whole.class_names)
     found = tw.check_dataset(dataset, backbone)
 
-    named = set(found.doubts.indices.tolist())
+    named = set(found.label_issues.indices.tolist())
     hits = len(named & set(turned.tolist()))
     print(f"labels: {len(named)} named, precision {hits / len(named):.1%}, recall {hits / len(turned):.1%}")
     pairs = {tuple(pair) for pair in found.copies.pairs.tolist()}

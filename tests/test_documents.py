@@ -119,3 +119,14 @@ def test_checklists_for_contributors_name_what_is_there() -> None:
     named = re.findall(r"`(\w+)`(?:\s+there)?\s+(?:in|of)\s+`((?:src|tests)/[\w./]+\.py)`", text)
     assert len(named) > 8
     assert [pair for pair in named if not re.search(rf"\b{pair[0]}\b", (ROOT / pair[1]).read_text("utf-8"))] == []
+
+
+def test_structure_shows_the_house_as_it_is() -> None:
+    """Each module that the page names is there, and each package and module above them is on a floor."""
+    text, source = (ROOT / "docs/structure.md").read_text("utf-8"), ROOT / "src/topwork"
+    named = re.findall(r"`([a-z_]+/[a-z_/]+\.py)`", text)
+    assert len(named) > 20
+    assert [name for name in named if not (source / name).exists() and not (ROOT / name).exists()] == []
+    floors = {name for line in text.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)/?`", line)}
+    parts = {path.name.removesuffix(".py") for path in source.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert {name for name in parts if not name.startswith("__")} == floors

@@ -27,6 +27,8 @@ AT_ONCE = 32
 PATIENCE = 600.0
 """Seconds that an outage may last."""
 _LONGEST_WAIT = 30.0
+_PAGE = 1000
+"""Keys that are taken together: what one answer of the store holds, so that an outage costs no answer before it."""
 _METADATA = "169.254.169.254"
 """Where clients ask for credentials if the environment has none."""
 
@@ -92,7 +94,7 @@ class Prefix:
         def next_page() -> list[dict[str, Any]] | None:
             nonlocal pages
             if pages is None:  # after an outage: behind what has come
-                pages = iter(_obstore().list(self._store(), below or None, offset=last, chunk_size=1000))
+                pages = iter(_obstore().list(self._store(), below or None, offset=last, chunk_size=_PAGE))
             try:
                 return next(pages, None)
             except Exception:

@@ -3,7 +3,7 @@
 Its weights are drawn here with plausible magnitudes: the published ones can't be had without a network. Each is
 built, frozen, run by OpenVINO and by Keras on JAX. The two must agree within 1e-4 of the largest feature: both
 compute in float32, in different orders, through up to 800 layers. Those of the course, and one of each other kind, are
-exported to ONNX and OpenVINO too, and pass the gate.
+exported to ONNX and OpenVINO too, and pass the parity check.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def pass_the_gate(backbone: Backbone, engine: Engine, folder: Path) -> None:
     assert answers.max() < 0.99, "all probabilities are 0 and 1: nothing was compared"
     for form in ("onnx", "openvino"):
         done = export_classifier(classifier, form, folder / form, pictures)
-        assert (done.gate.n_images, done.gate.is_passed) == (3, True)
+        assert (done.parity.n_images, done.parity.is_passed) == (3, True)
 
 
 @cache

@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 
 import topwork as tw
 from helpers import COLOURS, make_photo, make_photos
-from topwork.checks.labels import find_label_doubts
+from topwork.checks.labels import find_label_issues
 
 Topwork = Callable[..., object]
 
@@ -33,10 +33,10 @@ def test_turned_labels_of_digits_are_found(starter: tw.Backbone) -> None:
     labels[turned] = (labels[turned] + random.integers(1, 10, 36)) % 10
     images = list(dataset.source.payloads(dataset.rows))
     found = tw.check_dataset(tw.ImageDataset.from_arrays(images, labels, class_names=dataset.class_names), starter)
-    hits = np.isin(found.doubts.indices, turned)
+    hits = np.isin(found.label_issues.indices, turned)
     assert hits.sum() >= 0.65 * len(turned)
     assert hits.mean() >= 0.9
-    right = dataset.labels[found.doubts.indices[hits]] == found.doubts.suggested[hits]
+    right = dataset.labels[found.label_issues.indices[hits]] == found.label_issues.suggested[hits]
     assert right.mean() > 0.9
 
 
@@ -44,7 +44,7 @@ def test_no_labels_are_doubted_where_they_follow_their_probabilities() -> None:
     random = np.random.default_rng(0)
     probabilities = random.dirichlet(np.full(5, 0.3), 20_000)
     labels = (random.random(20_000)[:, None] > probabilities.cumsum(axis=1)).sum(axis=1)
-    assert len(find_label_doubts(np.minimum(labels, 4), probabilities).indices) < 10
+    assert len(find_label_issues(np.minimum(labels, 4), probabilities).indices) < 10
 
 
 def smooth_photos(folder: Path, n: int, seed: int = 0) -> Path:
@@ -251,7 +251,7 @@ def test_leaks_through_a_third_copy_are_counted_and_the_pair_shown_is_one(starte
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_small_clean_sets_raise_few_doubts(seed: int) -> None:
+def test_small_clean_sets_raise_few_issues(seed: int) -> None:
     """100 examples of two overlapping classes in 256 dimensions: nothing is wrong with their labels."""
     from topwork.tops.cross_validation import out_of_sample_probabilities
     from topwork.tops.linear import FOLDS
@@ -262,7 +262,7 @@ def test_small_clean_sets_raise_few_doubts(seed: int) -> None:
     X[:, :4] += 0.8 * labels[:, None]
     assert (
         len(
-            find_label_doubts(
+            find_label_issues(
                 labels, out_of_sample_probabilities(X, labels, np.arange(len(labels)) // 7 % FOLDS)
             ).indices
         )

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ def test_a_bucket_is_trained_on_and_answered_as_the_same_folder_is(
     assert [image["image"] for image in runs["there"]["bad_images"]] == ["ash/broken.jpg"]
     assert runs["there"]["test"] == runs["here"]["test"]
     assert runs["here"]["n_extracted"] == 0  # found by the same digests
+    assert "ash/broken.jpg" in topwork("check", bucket, *SMALL).out
     answers = [
         topwork("predict", "here", place, "--format", "csv").out for place in (f"{bucket}birch/", photos / "birch")
     ]
@@ -99,6 +101,18 @@ def test_an_outage_is_waited_out_with_a_message(
         Prefix("s3://bucket/flickering/").get("x")
 
 
+def test_a_listing_goes_on_behind_what_has_come_before_an_outage(
+    monkeypatch: pytest.MonkeyPatch, heard: list[str]
+) -> None:
+    monkeypatch.setattr(objects.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(objects, "_PAGE", 2)
+    monkeypatch.setattr(objects, "PATIENCE", 20.0)
+    with serving(Listing, monkeypatch):
+        keys = [found.key for found in Prefix("s3://bucket/listed/").objects()]
+    assert keys == ["a.jpg", "b.jpg", "c.jpg"]
+    assert len(heard) == 1
+
+
 class Flickering(BaseHTTPRequestHandler):
     """Answers that it is busy, a number of times."""
 
@@ -128,6 +142,26 @@ class Refusing(Flickering):
         self.answer(403, b"<Error><Code>InvalidAccessKeyId</Code><Message>It does not exist.</Message></Error>")
 
 
+class Listing(Flickering):
+    """Lists two of three objects, and then no further; but begins anew behind any."""
+
+    def do_GET(self) -> None:
+        query = parse_qs(urlsplit(self.path).query)
+        if "continuation-token" in query:
+            self.answer(503, b"")
+            return
+        after = query.get("start-after", [""])[0].removeprefix("listed/")
+        keys = [key for key in ("a.jpg", "b.jpg", "c.jpg") if key > after]
+        page = "".join(
+            f"<Contents><Key>listed/{key}</Key><LastModified>2026-11-28T17:03:54.000Z</LastModified>"
+            f"<ETag>mark</ETag><Size>3</Size></Contents>"
+            for key in (keys if after else keys[:2])
+        )
+        more = "" if after else "<NextContinuationToken>more</NextContinuationToken>"
+        body = f"<ListBucketResult><IsTruncated>{str(not after).lower()}</IsTruncated>{more}{page}</ListBucketResult>"
+        self.answer(200, body.encode())
+
+
 @pytest.fixture
 def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     with serving(Refusing, monkeypatch):
@@ -150,8 +184,10 @@ def serving(handler: type[BaseHTTPRequestHandler], monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "wrong")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     objects._open.cache_clear()
-    yield
-    objects._open.cache_clear()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield
+    finally:
+        objects._open.cache_clear()
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -84,8 +84,9 @@ def test_paths_start_where_one_says(topwork: Topwork, trees: Path, tmp_path: Pat
         ("tree/{name}/x{i}.png", ["no folder 'tree' in", "Did you mean 'trees'?"]),
         ("trees/{name}/{i}.jpg", ["no image '0.jpg' in", "Did you mean '0.png'?"]),
         ("trees/{name}/{i}.jpg", ["looked for at '{folder}/trees/ash/0.jpg'", "--image-root FOLDER"]),
-        ("https://example.org/{name}/{i}.png", ["48 of 48 rows", "'https://example.org/ash/0.png'", "fetch them"]),
-        ("s3://bucket/{name}/{i}.png", ["fetch them"]),
+        ("https://example.org/{name}/x{i}.png", ["48 of 48 images", "'https://example.org/ash/x0.png'", "wget -x"]),
+        ("https://example.org/{name}/x{i}.png", ["are not fetched", "--image-root photos"]),
+        ("s3://bucket/{name}/x{i}.png", ["are not fetched", "Copy them to a folder"]),
     ],
 )
 def test_images_that_are_not_there_are_looked_for_in_a_place_that_is_shown(
@@ -97,10 +98,21 @@ def test_images_that_are_not_there_are_looked_for_in_a_place_that_is_shown(
         assert text.format(folder=trees) in answer.err
 
 
+def test_images_at_addresses_are_found_where_wget_puts_them(topwork: Topwork, trees: Path) -> None:
+    table = write_table(trees, "https://example.org/some%20trees/{name}/{i}.png")
+    (trees / "photos" / "example.org").mkdir(parents=True)
+    (trees / "trees").rename(trees / "photos" / "example.org" / "some trees")
+    answer = train(topwork, table, "--image-root", trees / "photos")
+    assert answer.status == 0, answer.err
+    assert "paths" not in answer.err
+    assert tw.ImageDataset.from_table(table, image_root=trees / "photos").names[0] == "example.org/some trees/ash/0.png"
+
+
 def test_no_such_folder_to_start_from(topwork: Topwork, trees: Path) -> None:
     answer = train(topwork, write_table(trees, "{name}/{i}.png"), "--image-root", "nowhere")
     assert answer.status == 1
     assert "There is no folder 'nowhere' with the images" in answer.err
+    assert "unpack the archive" in train(topwork, trees / "t.csv", "--image-root", "photos.zip").err
 
 
 def test_a_few_images_that_are_gone_are_named_and_no_others_taken(topwork: Topwork, trees: Path) -> None:

@@ -1,4 +1,4 @@
-"""The race drops what is slower and worse, looks at no test image, and keeps to its time."""
+"""A comparison drops what is slower and worse, looks at no test image, and keeps to its time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exported files: they pass the gate, say what they are, and work where Topwork is not."""
+"""Exported files: they pass the parity check, say what they are, and work where Topwork is not."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from topwork.export import export as exporting
 from topwork.export import quantization
 from topwork.export.export import export_classifier
 from topwork.export.formats import FORMATS
-from topwork.export.gate import TOLERANCE
 from topwork.export.graph import ANY_SHAPE, framed
 from topwork.export.onnx_graph import to_onnx
+from topwork.export.parity import TOLERANCE
 from topwork.openvino_door import import_openvino
 from topwork.recipe import Recipe
 from topwork.tops.dense_stack import DenseStack
@@ -131,15 +131,15 @@ def test_exported_file_answers_as_topwork_does_where_topwork_is_not(
     if any(importlib.util.find_spec(module) is None for module in FORMATS[name].modules):
         pytest.skip(f"the extra {FORMATS[name].extra!r} is not installed")
     done = export_classifier(classifier, name, tmp_path / "oak", images)
-    assert done.gate.is_passed
-    assert done.gate.n_agree == done.gate.n_agree_unknown == len(images)
+    assert done.parity.is_passed
+    assert done.parity.n_agree == done.parity.n_agree_unknown == len(images)
     expected = classifier.predict_proba(images)
     is_known = classifier.predict(images, unknown="unknown") != "unknown"
     assert np.median(expected.max(axis=1)) < 0.99, "all probabilities are 0 and 1: nothing was compared"
     assert is_known[:3].tolist() == [True, True, False]
     facts = json.loads((tmp_path / "oak" / "export.json").read_text())
     assert facts["class_names"] == list(classifier.class_names)
-    assert facts["gate"]["largest_difference"] == done.gate.largest_difference
+    assert facts["parity"]["largest_difference"] == done.parity.largest_difference
     block = re.search(rf"^```py\n([^`]*{FORMATS[name].file}.*?)^```", EXPORT_PAGE, re.MULTILINE | re.DOTALL)
     assert block is not None
     assert len([line for line in block[1].splitlines() if line]) <= 11
@@ -164,7 +164,7 @@ def test_unknown_of_a_file_that_cannot_tell_is_refused(
     whole = (tmp_path / "oak" / "model.bin").stat().st_size
     done = export_classifier(classifier, "openvino", tmp_path / "oak", images[:1], unknown=False)
     assert whole - (tmp_path / "oak" / "model.bin").stat().st_size >= 30 * 640 * 2  # its references, in 16 bits
-    assert done.gate.n_agree_unknown is None
+    assert done.parity.n_agree_unknown is None
     assert run_program(here, tmp_path / "oak", images[2])[0].endswith("%")
     assert run_program(here, tmp_path / "oak", images[2], "--unknown") == ["2"]
 
@@ -175,7 +175,7 @@ def test_onnx_of_other_opsets_answers_alike(
 ) -> None:
     onnx = pytest.importorskip("onnx")
     done = export_classifier(classifier, "onnx", tmp_path / "oak", images, opset=opset)
-    assert done.gate.n_agree == len(images)
+    assert done.parity.n_agree == len(images)
     model = onnx.load(done.file)
     assert [row.version for row in model.opset_import] == [opset]
     onnx.checker.check_model(model, full_check=True)
@@ -189,7 +189,7 @@ def test_fixed_shapes_take_what_the_program_frames(
     recipe = Recipe(64, frame=frame, crop=0.9 if frame == "crop" else 1.0)
     other = replace(classifier, backbone=replace(classifier.backbone, recipe=recipe))
     done = export_classifier(other, "onnx", tmp_path / "oak", images, batch=2, size=64)
-    assert done.gate.largest_difference < 1e-5  # Pillow resizes here too
+    assert done.parity.largest_difference < 1e-5  # Pillow resizes here too
     session = onnxruntime.InferenceSession(done.file)
     assert session.get_inputs()[0].shape == [2, 64, 64, 3]
     assert [output.shape for output in session.get_outputs()] == [[2, 3], [2]]
@@ -203,7 +203,7 @@ def test_fixed_shapes_of_the_other_formats(
     if any(importlib.util.find_spec(module) is None for module in FORMATS[name].modules):
         pytest.skip(f"the extra {FORMATS[name].extra!r} is not installed")
     done = export_classifier(classifier, name, tmp_path / "oak", images, batch=1, size=64)
-    assert done.gate.largest_difference < 1e-5
+    assert done.parity.largest_difference < 1e-5
     assert json.loads((tmp_path / "oak" / "export.json").read_text())["fixed_size"] == 64
 
 
@@ -276,7 +276,7 @@ def test_scans_pass_the_gate_as_pictures(classifier: ImageClassifier, tmp_path: 
     values = np.asarray(make_photo((200, 60, 40), 3).convert("L")).astype(np.uint16) * 16
     (tmp_path / "scan.dcm").write_bytes(encoded_dicom(values))
     done = export_classifier(scans, "openvino", tmp_path / "oak", [tmp_path / "scan.dcm", encoded_dicom(values[::-1])])
-    assert done.gate.n_images == done.gate.n_agree == 2
+    assert done.parity.n_images == done.parity.n_agree == 2
 
 
 def test_gate_delivers_nothing_that_answers_otherwise(
@@ -315,7 +315,7 @@ def test_int8_shows_what_it_costs_and_is_refused_beyond(
     assert re.search(r"Test accuracy [\d.]+ % \(.*\) in float32, [\d.]+ % \(.*\) in int8", answer.out)
     folder = Path("runs/photos-1/exports/openvino-int8")
     facts = json.loads((folder / "export.json").read_text())
-    assert facts["int8"]["accuracy_before"]["n"] == facts["gate"]["n_images"]
+    assert facts["int8"]["accuracy_before"]["n"] == facts["parity"]["n_images"]
     assert (folder / "model.bin").stat().st_size < 2e6  # of 4 MB
     monkeypatch.setattr(quantization, "MOST_LOST", -1.0)
     refused = topwork("export", "runs/photos-1", "--to", "openvino", "--int8", "--out", "other")
@@ -358,7 +358,7 @@ def test_export_of_a_run_says_what_the_gate_saw(topwork: Topwork, photos_folder:
     answer = topwork("export", "runs/photos-1", "--to", "openvino")
     assert answer.status == 0
     assert answer.out.startswith("runs/photos-1/exports/openvino/model.xml, 4.")
-    assert re.search(r"Gate: (\d+) of \1 images get the same class from openvino", answer.out)
+    assert re.search(r"Parity: (\d+) of \1 images get the same class from openvino", answer.out)
     assert "python runs/photos-1/exports/openvino/use.py IMAGE" in answer.out
     assert topwork("export", "runs/photos-1", "--to", "openvino").status == 0  # an export is replaced
 

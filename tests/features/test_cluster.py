@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,55 @@ def test_exactly_the_guilty_images_are_listed(tmp_path: Path, monkeypatch: pytes
     dataset = with_extracted(tw.ImageDataset.load(photos), backbone, store)
     assert len(dataset) == 10
     assert extract_shards(extraction).n_shards_done == 2  # nothing is left to do
+
+
+def test_a_node_that_goes_costs_no_image(tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    store = open_objects(str(tmp_path / "store"))
+    photos, began = make_photos(tmp_path / "photos", n=4), tmp_path / "began"
+    began.mkdir()
+    n_before: list[int] = []
+    backbone = load_backbone("starter", size=32)
+    extraction = Extraction(make_plan(str(photos), store, images_of_shard=1), store, backbone)
+
+    def load() -> Backbone:  # on both nodes
+        import os
+        import time
+
+        from topwork.backbones.backbone import load_backbone
+        from topwork.features import pipeline
+
+        plain = pipeline.read_square
+
+        def slow(content: Any, recipe: Any, name: str) -> Any:
+            (began / str(os.getpid())).touch()
+            while len(list(began.iterdir())) < 2:  # until both nodes have begun
+                time.sleep(0.05)
+            time.sleep(0.3)
+            return plain(content, recipe, name)
+
+        pipeline.read_square = slow  # type: ignore[assignment]
+        return load_backbone("starter", size=32)
+
+    def take_away() -> None:
+        while len(list(began.iterdir())) < 2:
+            time.sleep(0.05)
+        n_before.append(len(shards_in(tmp_path / "store")))
+        nodes.remove_node(second, allow_graceful=False)
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        second = nodes.add_node(num_cpus=1)
+        helper = threading.Thread(target=take_away, daemon=True)
+        helper.start()
+        found = extract_on_ray(extraction, load, address=nodes.address)
+        helper.join(60)
+    finally:
+        nodes.shutdown()
+    assert n_before[0] < 10
+    assert (found.n_images_done, found.bad) == (12, ())
+    assert len(shards_in(tmp_path / "store")) == 12
 
 
 def test_no_cluster_is_a_sentence(photos: Path, tmp_path: Path) -> None:

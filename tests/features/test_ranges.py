@@ -70,6 +70,16 @@ def test_fractions_negative_and_large_numbers() -> None:
     assert find_range(tw.ImageDataset.from_name("digits")) is None
 
 
+def test_unsigned_whole_numbers_of_32_bits(tmp_path: Path) -> None:
+    """Pillow reads what is above 2^31 - 1 as negative numbers."""
+    values = np.linspace(0, 4e9, 64).reshape(8, 8).astype("<u4")
+    Image.fromarray(values.view("<i4")).save(tmp_path / "0.tif", tiffinfo={339: 1})
+    found = np.asarray(read_image(tmp_path / "0.tif", "x", value_range=(0, 4e9)))[..., 0]
+    assert np.all(np.diff(found.ravel().astype(int)) >= 0)
+    assert (found[0, 0], found[-1, -1]) == (0, 255)
+    assert find_range(tw.ImageDataset.from_arrays([Image.open(tmp_path / "0.tif")] * 2, ["a", "b"])) is not None
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.sampled_from(["I;16", "I;16B", "I", "F"]),

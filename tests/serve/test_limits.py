@@ -16,7 +16,7 @@ from PIL import Image
 
 from helpers import COLOURS, make_photo, run_async
 from topwork.errors import OptionError
-from topwork.serve.limits import Limits, Memory
+from topwork.serve.limits import BytesHeld, Limits
 from topwork.web.refusal import Refusal
 
 JPEG = {"Content-Type": "image/jpeg"}
@@ -122,7 +122,7 @@ def test_heads_of_requests_are_bounded(strict: Any) -> None:
 
 
 def test_all_requests_together_hold_so_many_bytes() -> None:
-    memory = Memory(100)
+    memory = BytesHeld(100)
     with memory.share() as take:
         take(60)
         with pytest.raises(Refusal, match="memory"), memory.share() as other:

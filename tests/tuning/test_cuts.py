@@ -12,7 +12,8 @@ import pytest
 import topwork as tw
 from helpers import plausible_tensor
 from topwork.backbones.cards import find_card
-from topwork.backbones.layers import _layer, describe_layers, layers_of
+from topwork.backbones.layer_facts import describe_layers
+from topwork.backbones.layers import _layer, layers_of
 from topwork.backbones.network import NetworkSpec, build_base
 from topwork.errors import OptionError
 from topwork.keras_door import import_keras

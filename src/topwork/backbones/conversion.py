@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from topwork.backbones.efficientnet_lite import assign_state
-from topwork.backbones.layers import describe_layers
+from topwork.backbones.layer_facts import describe_layers
 from topwork.backbones.network import NetworkSpec
 from topwork.backbones.state_dict import read_state_dict
 from topwork.errors import WeightsError

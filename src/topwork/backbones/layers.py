@@ -5,19 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from topwork.backbones.backbone import Backbone
+from topwork.backbones.conversion import Job, convert
+from topwork.backbones.network import NETWORK_VERSION
 from topwork.files import cache_dir, fingerprint, read_json
 from topwork.kept import kept_folder
-
-if TYPE_CHECKING:
-    from topwork.backbones.backbone import Backbone
-
-_FACTS = (
-    *("activation", "strides", "padding", "dilation_rate", "groups", "depth_multiplier", "data_format"),
-    *("epsilon", "axis", "max_value", "negative_slope", "threshold", "pool_size", "keepdims", "scale", "target_shape"),
-)
-"""What of a layer's configuration says what it computes."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +55,6 @@ def layers_of(backbone: Backbone) -> tuple[Layer, ...]:
     Raises:
         WeightsError: Keras can't build it.
     """
-    from topwork.backbones.conversion import Job, convert
-    from topwork.backbones.network import NETWORK_VERSION
-
     spec = replace(backbone.spec, output="")
     facts = {"network": NETWORK_VERSION, "builder": spec.builder, "size": spec.size, "pooling": spec.pooling}
 
@@ -86,26 +77,3 @@ def _layer(facts: dict[str, Any]) -> Layer:
         weight_shapes={name: tuple(shape) for name, shape in facts["weight_shapes"].items()},
         facts=facts["facts"],
     )
-
-
-def describe_layers(base: Any) -> list[dict[str, Any]]:
-    """The layers of a Keras model that was built channels last, as JSON has them; the fields are those of `Layer`."""
-    places = {id(weight): f"{place:04d}" for place, weight in enumerate(base.weights)}
-    makers = {id(operation.output): operation.name for operation in base.operations}
-    found = []
-    for operation in base.operations:
-        inputs = [] if type(operation).__name__ == "InputLayer" else operation.input
-        weights = getattr(operation, "weights", [])
-        config = operation.get_config()
-        found.append(
-            {
-                "name": operation.name,
-                "kind": type(operation).__name__,
-                "inputs": [makers[id(tensor)] for tensor in (inputs if isinstance(inputs, list) else [inputs])],
-                "shape": list(operation.output.shape[1:]),
-                "weights": {weight.path.split("/")[-1]: places[id(weight)] for weight in weights},
-                "weight_shapes": {weight.path.split("/")[-1]: list(weight.shape) for weight in weights},
-                "facts": {name: config[name] for name in _FACTS if name in config},
-            }
-        )
-    return found

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from topwork.backbones.backbone import Backbone
 from topwork.checks.copies import Copies, find_copies
-from topwork.checks.labels import LabelDoubts, find_label_doubts
+from topwork.checks.labels import LabelIssues, find_label_issues
 from topwork.checks.strange import strange_rows
 from topwork.data.cells import harmless
 from topwork.data.dataset import ImageDataset
@@ -40,7 +40,7 @@ _FEWEST_FOR_LABELS = 50
 _SIZES_LOOKED_AT = 500
 _FRAMES_LOOKED_AT = 1000
 """Images, evenly spaced: of WebP and AVIF the whole file is read for it."""
-_NO_DOUBTS = LabelDoubts(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+_NO_ISSUES = LabelIssues(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 _FACTS = ("finding", "image", "label", "suggested", "score", "other_image", "detail")
 _TO_FILL_IN = ("exclude", "new_label")
 
@@ -58,7 +58,7 @@ class DataCheck:
         is_tested: `(n,)`, whether the image is for testing, so that none like it should lie on another side.
         bad: images that can't be read.
         copies: pairs of images that show the same picture, or nearly the same.
-        doubts: labels that are probably wrong.
+        label_issues: labels that are probably wrong.
         strange: `(M,)`, images unlike all others, the strangest first.
         torn_groups: the groups with images in several splits.
         strangeness: `(M,)`, how far each of them is from the others; higher is stranger.
@@ -78,7 +78,7 @@ class DataCheck:
     is_tested: NDArray[np.bool_]
     bad: tuple[BadImage, ...]
     copies: Copies
-    doubts: LabelDoubts
+    label_issues: LabelIssues
     strange: IntArray
     torn_groups: Sequence[str]
     strangeness: FloatArray
@@ -91,7 +91,7 @@ class DataCheck:
 
     @property
     def leaks(self) -> IntArray:
-        """`(L,)`, which pairs of copies or near copies have a test image, and the other on another side."""
+        """`(L,)`, which pairs of copies or near copies have a test image, and the other in another split."""
         if self.sides is None:
             return np.empty(0, np.int64)
         sides, is_tested = self.sides[self.copies.pairs], self.is_tested[self.copies.pairs]
@@ -99,7 +99,7 @@ class DataCheck:
 
     @property
     def leaked_tests(self) -> IntArray:
-        """The test images that are copies or near copies of one on another side, if by way of a third."""
+        """The test images that are copies or near copies of one in another split, if by way of a third."""
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
@@ -151,8 +151,8 @@ class DataCheck:
         """
         rows = [self._row("unreadable", image.index, detail=image.reason, name=image.name) for image in self.bad]
         rows += [self._pair_row(place) for place in self.worst_pairs]
-        doubts = zip(self.doubts.indices, self.doubts.suggested, self.doubts.probability, strict=True)
-        for index, other, probability in doubts:
+        issues = zip(self.label_issues.indices, self.label_issues.suggested, self.label_issues.probability, strict=True)
+        for index, other, probability in issues:
             suggested = self.class_names[other]
             detail = f"looks like {suggested}; its own label has a probability of {100 * probability:.2g} %"
             rows.append(self._row("label", index, suggested=suggested, score=probability, detail=detail))
@@ -210,7 +210,7 @@ class DataCheck:
             "near_copies": int((~self.copies.is_exact).sum()),
             "pairs_across_splits": len(self.leaks),
             "pairs_with_two_labels": len(self.contradictions),
-            "probable_label_errors": len(self.doubts.indices),
+            "probable_label_errors": len(self.label_issues.indices),
             "strange": len(self.strange),
             "groups_in_several_splits": len(self.torn_groups),
             "imbalance": self.imbalance,
@@ -264,7 +264,7 @@ def check_dataset(
     with reporter.task("Checking the data", 3, "steps") as task:
         copies = find_copies(dataset, indices, near_too=len(dataset) <= MOST_FOR_NEAR_COPIES, reporter=reporter)
         task.advance()
-        doubts = _NO_DOUBTS if labelled is None else _doubts(labelled, features, seed)
+        issues = _NO_ISSUES if labelled is None else _label_issues(labelled, features, seed)
         task.advance()
         copies_of = np.unique(dataset.digests[indices], return_inverse=True)[1]
         strange, strangeness = strange_rows(features.values, copies_of)
@@ -283,7 +283,7 @@ def check_dataset(
         is_tested=folds >= 0 if folds is not None else np.full(len(dataset), sides is not None) & (sides == TEST),
         bad=features.bad,
         copies=copies,
-        doubts=doubts,
+        label_issues=issues,
         strange=indices[strange],
         strangeness=strangeness,
         torn_groups=() if labelled is None else labelled.torn_groups,
@@ -307,7 +307,7 @@ def _n_with_several_frames(dataset: Images, places: IntArray) -> int:
         return sum(map(has_several_frames, dataset.source.payloads(dataset.rows[places])))
 
 
-def _doubts(dataset: ImageDataset, features: Features, seed: int) -> LabelDoubts:
+def _label_issues(dataset: ImageDataset, features: Features, seed: int) -> LabelIssues:
     """Doubts about the labels of classes with enough images for cross-validation; of equal images, of the first."""
     rows = np.sort(np.unique(dataset.digests[features.indices], return_index=True)[1])
     labels = dataset.labels[features.indices[rows]]
@@ -315,8 +315,8 @@ def _doubts(dataset: ImageDataset, features: Features, seed: int) -> LabelDoubts
     images = dataset.select(features.indices[rows])
     known, codes = np.unique(images.labels, return_inverse=True)
     if len(rows) < _FEWEST_FOR_LABELS or len(known) < 2:
-        return _NO_DOUBTS
+        return _NO_ISSUES
     folds = deal_folds(codes, find_units(images.digests, images.groups), FOLDS)
     probabilities = out_of_sample_probabilities(features.values[rows], codes, folds, seed=seed)
-    found = find_label_doubts(codes, probabilities)
-    return LabelDoubts(features.indices[rows[found.indices]], known[found.suggested], found.probability)
+    found = find_label_issues(codes, probabilities)
+    return LabelIssues(features.indices[rows[found.indices]], known[found.suggested], found.probability)

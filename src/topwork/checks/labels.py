@@ -6,8 +6,8 @@ probabilities calibrated, then among all (image, class) pairs of a probability b
 probabilities would be labels. Where more labels than that lie below t, the excess is wrong labels. We name images up to
 the largest t at which at least three quarters of them are excess.
 
-The probabilities are calibrated anew without the most doubtful image: among few images, a single wrong label costs so
-much likelihood that all probabilities are made cautious, and it hides itself.
+The probabilities are calibrated anew without the image that is most probably labelled wrongly: among few images, a
+single wrong label costs so much likelihood that all probabilities are made cautious, and it hides itself.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _DEVIATIONS = 4.0
 
 
 @dataclass(frozen=True, eq=False)
-class LabelDoubts:
-    """Images whose label is probably wrong, the most doubtful first.
+class LabelIssues:
+    """Images whose label is probably wrong, the most probable first.
 
     Attributes:
         indices: `(M,)`, rows of the features.
@@ -43,7 +43,7 @@ class LabelDoubts:
     probability: FloatArray
 
 
-def find_label_doubts(labels: IntArray, probabilities: FloatArray) -> LabelDoubts:
+def find_label_issues(labels: IntArray, probabilities: FloatArray) -> LabelIssues:
     """The labels that are probably wrong, given out-of-sample probabilities.
 
     Args:
@@ -65,4 +65,4 @@ def find_label_doubts(labels: IntArray, probabilities: FloatArray) -> LabelDoubt
     chosen = order[: enough[-1] + 1] if len(enough) else order[:0]
     suggested = probabilities.argmax(axis=1)
     chosen = chosen[suggested[chosen] != labels[chosen]]
-    return LabelDoubts(chosen, suggested[chosen], own[chosen])
+    return LabelIssues(chosen, suggested[chosen], own[chosen])

@@ -25,10 +25,10 @@ from topwork.tops.base import numbered_folds
 from topwork.tops.calibration import fit_temperature
 from topwork.tops.linear import FOLDS, LinearTop
 from topwork.tuning.choice import HALF, LAST, LINEAR, Candidate, FineTuning, choose, is_right
-from topwork.tuning.plan import Cut, Part, find_cut
+from topwork.tuning.plan import Cut, find_cut
 from topwork.tuning.tail import split_parameters
 from topwork.tuning.training import BATCH, EPOCHS, Material, Tuner, Weights, n_seen
-from topwork.types import FloatArray, IntArray
+from topwork.types import FloatArray, IntArray, Part
 
 RATES = (3e-4, 1e-3, 3e-3)
 """Learning rates. 1e-4 gained almost nothing on a far task, and steps relative to the weights diverged."""

@@ -70,7 +70,7 @@ def agreement(exact: FloatArray, other: FloatArray) -> float:
     """How near two ways of computing the same `(n, D)` features are, for a top; 1 where they are the same.
 
     The cosine between the two rows of each image, standardised by `exact`, as tops do it; of these cosines the 1st
-    percentile. Plain cosines flatter: most of what all features have in common is their mean, and a feature that
+    percentile. Plain cosines look better: most of what all features have in common is their mean, and a feature that
     hardly varies may vary by rounding alone.
     """
     mean, scale = standardisation(exact)

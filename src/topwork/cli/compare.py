@@ -64,7 +64,7 @@ def compare(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Race networks on the images in SOURCE: accuracy against milliseconds and megabytes on this machine.
+    """Compare networks on the images in SOURCE: accuracy against milliseconds and megabytes on this machine.
 
     Linear tops, cross-validated; test images are not looked at. Features are kept, so `train` is quick afterwards.
     """
@@ -108,11 +108,11 @@ def _candidates(text: str) -> list[str]:
 def _following(source: str, backbone: ComparedBackbone, dataset: ImageDataset) -> str:
     """The training with the network to take, tested on images that the comparison did not look at."""
     from topwork.data.splits import TEST, TEST_FRACTION
-    from topwork.evaluation.candidates import Candidate
+    from topwork.evaluation.candidates import NamedNetwork
 
     brings_test = dataset.sides is not None and TEST in dataset.sides
     options = ["--backbone", backbone.name, "--size", str(backbone.size)]
-    candidate = Candidate.read(backbone.title)
+    candidate = NamedNetwork.read(backbone.title)
     options += ["--weights", backbone.weights] if candidate.weights else []
     options += ["--output", candidate.output] if candidate.output else []
     options += ["--pooling", candidate.pooling] if candidate.pooling else []

@@ -83,22 +83,22 @@ def export(
 
 
 def _as_text(done: Export, to: str) -> str:
-    from topwork.export.gate import NOVELTY_TOLERANCE, TOLERANCE
+    from topwork.export.parity import NOVELTY_TOLERANCE, TOLERANCE
     from topwork.files import printable
 
-    gate, folder = done.gate, shlex.quote(printable(str(done.folder)))
+    parity, folder = done.parity, shlex.quote(printable(str(done.folder)))
     lines = [
         f"{printable(str(done.file))}, {done.n_bytes / 1e6:,.1f} MB",
-        f"Gate: {gate.n_agree:,} of {gate.n_images:,} images get the same class from {gate.runtime} and from "
-        f"Topwork; probabilities differ by {gate.largest_difference:.2g} at most",
+        f"Parity: {parity.n_agree:,} of {parity.n_images:,} images get the same class from {parity.runtime} and from "
+        f"Topwork; probabilities differ by {parity.largest_difference:.2g} at most",
     ]
     if done.int8 is None:
         lines[-1] += f" ({TOLERANCE:g} is allowed)"
-    if gate.n_agree_unknown is not None:
+    if parity.n_agree_unknown is not None:
         allowed = "" if done.int8 else f" ({NOVELTY_TOLERANCE:g} is allowed)"
         lines.append(
-            f"Unknown images: {gate.n_agree_unknown:,} of {gate.n_images:,} are told alike; scores differ by "
-            f"{gate.largest_novelty_difference:.2g} at most{allowed}"
+            f"Unknown images: {parity.n_agree_unknown:,} of {parity.n_images:,} are told alike; scores differ by "
+            f"{parity.largest_novelty_difference:.2g} at most{allowed}"
         )
     if done.int8 is not None:
         lines.append(f"Test accuracy {done.int8.before} in float32, {done.int8.after} in int8")

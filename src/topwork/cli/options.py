@@ -37,7 +37,7 @@ def data_options(function: Function) -> Function:
         click.option("--image-column", metavar="NAME", help="Table column with paths or encoded images."),
         click.option("--label-column", metavar="NAME", help="Table column with labels."),
         click.option("--split-column", metavar="NAME", help="Table column with train, validation, test."),
-        click.option("--group-column", metavar="NAME", help="Table column whose equal values stay on one side."),
+        click.option("--group-column", metavar="NAME", help="Table column whose equal values stay in one split."),
         click.option(
             "--image-root", metavar="FOLDER", help="Where the paths of a table start.  [default: the table's folder]"
         ),

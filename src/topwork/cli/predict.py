@@ -25,9 +25,6 @@ Examples:
   topwork predict runs/photos-1 new/ --unknown
 """
 
-MANY = 100
-"""Images from which progress is shown."""
-
 
 @click.command(epilog=EPILOG)
 @click.argument("run")
@@ -137,6 +134,7 @@ def _answer(
     from topwork.files import printable
     from topwork.prediction.images import STANDARD_INPUT, find_images
     from topwork.prediction.predict import predict_file, predict_rows
+    from topwork.prediction.watching import MANY
 
     source = find_images(
         images,

@@ -17,7 +17,7 @@ from topwork.cli.options import (
     reporter_for,
 )
 from topwork.cli.words import cut_remark, frames_remark, say, say_json
-from topwork.types import OnBadImage
+from topwork.types import OnBadImage, Part
 from topwork.words import counted
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ Examples:
 STEP_UP = "densenet121"
 STEP_UP_TIMES = 75
 """How much longer it takes than the starter, each at its own size: 32 and 2,400 images/s side by side on two cores."""
-ENOUGH_TO_TIME = 500
+ENOUGH_TO_FORETELL = 500
 """Images below which the time says more about starting than about the network."""
 
 _LAYER_OPTIONS = ("dropout", "learning_rate", "batch_size", "epochs", "patience")
@@ -84,13 +84,13 @@ class _TestAs(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--flip",
     is_flag=True,
-    help="Train on the training images flipped left to right too; not where sides matter, as in text.",
+    help="Train on the training images flipped left to right too; not where left and right differ, as in text.",
 )
 @click.option(
     "--fine-tune",
     is_flag=False,
     flag_value="last-stage",
-    type=click.Choice(["last-block", "last-stage"]),
+    type=click.Choice(get_args(Part)),
     help="Train the last part of the network too, last-stage where none is named; kept only if it is surely better.",
 )
 @click.option(
@@ -362,7 +362,7 @@ def _step_up(run: Run) -> list[str]:
     card, training = find_card(STEP_UP), run.training
     fetches = "has its weights here" if is_here(card) else f"fetches {card.megabytes:.0f} MB once"
     cost = f"takes about {STEP_UP_TIMES} times as long for the features"
-    if training.n_extracted >= ENOUGH_TO_TIME:
+    if training.n_extracted >= ENOUGH_TO_FORETELL:
         n_views = len(training.features.values) + training.n_flipped
         seconds = STEP_UP_TIMES * training.seconds_features / training.n_extracted * n_views
         cost = f"takes about {duration(seconds)} here for the features"

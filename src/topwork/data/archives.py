@@ -6,6 +6,7 @@ devices are left out all the same, and counted. What expands to more than a hund
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import lzma
 import os
@@ -45,6 +46,8 @@ _DAMAGE = (
 """What the libraries raise on bytes that are no archive."""
 Place: TypeAlias = tuple[int, int]
 """Of a member's bytes: where they are (in a tar, from its first byte; in a zip, the number of its entry); how many."""
+State: TypeAlias = tuple[int, int]
+"""Of a file: its bytes, and when it was written."""
 
 
 def is_archive(path: str) -> bool:
@@ -140,6 +143,7 @@ class Archive(ABC):
 
 @dataclass(frozen=True, eq=False)
 class _Zip(Archive):
+    state: State
     opened: zipfile.ZipFile
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -156,16 +160,18 @@ class _ZipImage(StoredImage):
     def read(self) -> bytes:
         info = self.archive.opened.infolist()[self.entry]
         _require_sane(info.file_size, info.compress_size)
-        try:
-            with self.archive.lock, self.archive.opened.open(info) as file:  # ZipFile counts its readers without a lock
-                return file.read()
-        except _DAMAGE as error:
-            raise SpecialFileError(f"damaged in its archive: {_reason(error)}") from error
+        with self.archive.lock, _opened_again(self.archive.path, self.archive.state) as file:
+            self.archive.opened.fp = file  # lest it hold a file open that nobody closes
+            try:
+                with self.archive.opened.open(info) as member:
+                    return member.read()
+            except _DAMAGE as error:
+                raise SpecialFileError(f"damaged in its archive: {_reason(error)}") from error
 
 
 @dataclass(frozen=True, eq=False)
 class _Tar(Archive):
-    state: tuple[int, int]
+    state: State
 
     def read(self, paths: Iterable[str]) -> Iterator[StoredImage]:
         for path in paths:
@@ -180,9 +186,7 @@ class _TarImage(StoredImage):
     def read(self) -> bytes:
         offset, size = self.place
         _require_sane(size, size)
-        with open_regular(self.archive.path) as file:
-            if _state(file) != self.archive.state:
-                raise SpecialFileError("its archive changed while it was being read")
+        with _opened_again(self.archive.path, self.archive.state) as file:
             file.seek(offset)
             return file.read(size)
 
@@ -236,24 +240,23 @@ def _require_sane(size: int, packed: int) -> None:
 
 
 def _open_zip(path: Path) -> Archive:
-    opened = zipfile.ZipFile(path)
-    found = _Found()
-    encrypted = 0
-    for i, info in enumerate(opened.infolist()):
-        kind = stat.S_IFMT(info.external_attr >> 16)
-        if info.is_dir():
-            continue
-        encrypted += info.flag_bits & 1
-        name = found.add(_name_in_zip(info), (i, info.file_size), is_regular=kind in (0, stat.S_IFREG), is_zip=True)
-        if name is not None and _may_be_note(name, info.file_size) and not info.flag_bits & 1:
-            found.notes[name] = opened.read(info)
-    if encrypted:
-        opened.close()
+    found, n_encrypted = _Found(), 0
+    with open_regular(path) as file:
+        state, opened = _state(file), zipfile.ZipFile(file)
+        for i, info in enumerate(opened.infolist()):
+            if info.is_dir():
+                continue
+            n_encrypted += info.flag_bits & 1
+            is_regular = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
+            name = found.add(_name_in_zip(info), (i, info.file_size), is_regular=is_regular, is_zip=True)
+            if name is not None and _may_be_note(name, info.file_size) and not n_encrypted:
+                found.notes[name] = opened.read(info)
+    if n_encrypted:
         raise DataError(
-            f"{printable(str(path))!r} is encrypted: {encrypted:,} of {counted(len(opened.infolist()), 'member')} want "
-            "a password. Unpack it, and give the folder."
+            f"{printable(str(path))!r} is encrypted: {n_encrypted:,} of {counted(len(opened.infolist()), 'member')} "
+            "want a password. Unpack it, and give the folder."
         )
-    return _Zip(path, found.members, found.notes, tuple(found.remarks()), opened)
+    return _Zip(path, found.members, found.notes, tuple(found.remarks()), state, opened)
 
 
 def _name_in_zip(info: zipfile.ZipInfo) -> str:
@@ -321,11 +324,10 @@ class _Found:
         """The name under which it is a member; None where it's left out."""
         inner = _inner_name(name.replace("\\", "/") if is_zip else name)  # some programs for Windows write those
         if not is_regular or inner is None:
-            why = "whose names lead out of it, or are none" if is_regular else "that are links, devices or the like"
-            self._count(f"{why}: left out", name)
+            self._count("names that lead out of the archive" if is_regular else "links, devices or the like", name)
             return None
         if inner in self.members:
-            self._count("that have a name of a later one: the last of each name counts", name)
+            self._count("members with the name of a later one", name)
         self.members[inner] = place
         return inner
 
@@ -335,7 +337,7 @@ class _Found:
 
     def remarks(self) -> Iterator[str]:
         for why, n in self.left_out.items():
-            yield f"the archive has {counted(n, 'member')} {why} (such as {self.examples[why]!r})."
+            yield f"{why}: {counted(n, 'member')} left out (such as {self.examples[why]!r})."
 
 
 def _inner_name(name: str) -> str | None:
@@ -349,8 +351,16 @@ def _may_be_note(name: str, size: int) -> bool:
     return size <= _LARGEST_NOTE and os.path.splitext(name)[1].lower() in NOTES
 
 
-def _state(file: IO[bytes]) -> tuple[int, int]:
-    """What tells whether a file is still the same: its bytes, and when it was written."""
+@contextlib.contextmanager
+def _opened_again(path: Path, state: State) -> Iterator[IO[bytes]]:
+    with open_regular(path) as file:
+        if _state(file) != state:
+            raise SpecialFileError("its archive changed while it was being read")
+        yield file
+
+
+def _state(file: IO[bytes]) -> State:
+    """What tells whether a file is still the same."""
     state = os.fstat(file.fileno())
     return state.st_size, state.st_mtime_ns
 

@@ -1,4 +1,4 @@
-"""Labelled images: which image, which label, which side of the split."""
+"""Labelled images: which image, which label, which split."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class ImageDataset(Images):
         labels: `(N,)`, integers in 0..K-1.
         class_names: K names; `labels` point into them.
         sides: `(N,)` of 'train', 'validation', 'test', where the data brings a split; else None.
-        groups: `(N,)`, images of one group stay on one side; or None.
+        groups: `(N,)`, images of one group stay in one split; or None.
         testable: `(N,)` booleans, which images may test a classifier; None: all. Others are learned from alone.
         origin: what the user named.
         notes: what was passed over when the dataset was made, one sentence each.
-        is_split: whether every image has the side it is to have.
+        is_split: whether every image has the split it is to have.
         corrections: which images were left out on request, and which were given another label.
         value_range: which pixel values become black and white where pictures deeper than 8 bits are shown or compared;
             None: 0 to 65,535. Backbones have their own.
@@ -507,7 +507,7 @@ class ImageDataset(Images):
         return [str(name) for name in names[counts > 1]]
 
     def split(self, *, test: float | TestAs = TEST_FRACTION, validation: float = VALIDATION_FRACTION) -> ImageDataset:
-        """The same dataset with a side for every image.
+        """The same dataset with a split for every image.
 
         Sides that the data brings are kept. What it doesn't bring is taken from the train side, by content
         (see `topwork.data.splits`).
@@ -574,7 +574,7 @@ class ImageDataset(Images):
         return f" Are the classes further down? Then give {printable(str(inner))!r}." if has_classes else ""
 
     def side(self, name: str) -> ImageDataset:
-        """The images on one side: 'train', 'validation' or 'test'; splits first where that is still to do."""
+        """The images in one split: 'train', 'validation' or 'test'; splits first where that is still to do."""
         if name not in SIDES:
             raise OptionError(f"Expected one of {', '.join(SIDES)}; got {name!r}.")
         whole = self.with_sides
@@ -582,7 +582,7 @@ class ImageDataset(Images):
 
     @cached_property
     def with_sides(self) -> ImageDataset:
-        """The dataset with a side for every image: itself if it was split, else `split()`."""
+        """The dataset with a split for every image: itself if it was split, else `split()`."""
         return self if self.is_split else self.split()
 
     @property

@@ -78,10 +78,12 @@ _DECODER_ERRORS = (
 _DEEP = ("I", "F")
 """How Pillow's modes for pictures deeper than 8 bits begin."""
 _DEEPEST = 0xFFFF
+_ORIENTATION, _SAMPLE_FORMAT = 0x0112, 0x0153
+"""Tags of EXIF and TIFF."""
 _NATIVE, _FOREIGN = ("L", "B") if sys.byteorder == "little" else ("B", "L")
 _OTHER_ORDER = {
     f"{mode};16{order}": f"{mode};16{_FOREIGN if order in (_NATIVE, 'N') else _NATIVE}"
-    for mode in ("RGB", "RGBA")
+    for mode in ("RGB", "RGBA", "RGBX")
     for order in "BLN"
 }
 """Pillow has no mode for colour with 16 bits a channel, and takes the upper byte of each, as one of these words says
@@ -443,7 +445,18 @@ def _open(payload: Payload, at_least: int | None, max_pixels: int, *, whole_valu
     image.load()
     if is_deep_colour:
         image.info[_LOWER] = _lower_bytes(payload)
-    return image
+    return _unsigned(image) if image.mode == "I" and image.format == "TIFF" else image
+
+
+def _unsigned(image: Image.Image) -> Image.Image:
+    """A TIFF with whole numbers of 32 bits; Pillow makes those above 2^31 - 1 negative."""
+    values = np.asarray(image)
+    is_signed = image.tag_v2.get(_SAMPLE_FORMAT, (1,))[0] == 2  # type: ignore[attr-defined]
+    if is_signed or values.min(initial=0) >= 0:
+        return image
+    whole = Image.fromarray(values.view(np.uint32).astype(np.float32))
+    whole.getexif()[_ORIENTATION] = _orientation(image)
+    return whole
 
 
 def _is_deep_colour(image: Image.Image) -> bool:
@@ -511,7 +524,7 @@ def _to_rgb(image: Image.Image, value_range: ValueRange | None) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     """EXIF's orientation, 1 (upright) where there is none, or the EXIF is broken: that doesn't cost the image."""
     try:
-        return int(image.getexif().get(0x0112, 1))
+        return int(image.getexif().get(_ORIENTATION, 1))
     except _DECODER_ERRORS:
         return 1
 
@@ -563,7 +576,7 @@ def _why_unidentified(payload: Payload) -> str:
     for beginning, kind in _KINDS:
         if head.startswith(beginning):
             odd = (
-                "of a kind that isn't read, such as five channels, or colour as fractions"
+                "of a kind that isn't read, such as five channels, fractions of 16 or 64 bits, or colour as fractions"
                 if kind == "TIFF"
                 else "damaged"
             )

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from topwork.data.archives import is_archive
 from topwork.data.labels import normal_form
 from topwork.data.walking import Folder, PassedOver, image_files
 from topwork.errors import DataError, did_you_mean
@@ -43,7 +44,8 @@ class Located:
 def locate(texts: Sequence[str], root: Path, table: str, labels: Sequence[str] | None = None) -> Located:
     """Find the images that a table lists.
 
-    Paths are taken relative to `root`; with backslashes, `~` or `file://` too. Where most are not there, images below
+    Paths are taken relative to `root`; with backslashes, `~` or `file://` too. What is at `https://HOST/PATH` is looked
+    for at `HOST/PATH`, where `wget -x` puts it; nothing is fetched. Where most are not there, images below
     `root` of the same names are, if each is the only one: in whatever folder, letters in whatever case, the suffix
     left out or not. Of several, the one whose folders agree best is taken; or whose folder is called as its label.
 
@@ -54,11 +56,11 @@ def locate(texts: Sequence[str], root: Path, table: str, labels: Sequence[str] |
         labels: N labels, where they are known.
 
     Raises:
-        DataError: there is no folder `root`, or paths are web addresses.
+        DataError: there is no folder `root`.
     """
     if not root.is_dir():
-        raise DataError(f"There is no folder {printable(str(root))!r} with the images.")
-    _require_local(texts, table)
+        what = " Images that a table lists are read from folders: unpack the archive." if is_archive(str(root)) else ""
+        raise DataError(f"There is no folder {printable(str(root))!r} with the images.{what}")
     there = _Folders()
     paths = [_written(text, root, there) for text in texts]
     missing = [i for i, path in enumerate(paths) if path not in there]
@@ -97,15 +99,6 @@ class _Folders:
         return name in self.names[folder]
 
 
-def _require_local(texts: Sequence[str], table: str) -> None:
-    addresses = [text for text in texts if _ADDRESS.match(text) and not text.lower().startswith("file://")]
-    if addresses:
-        raise DataError(
-            f"{len(addresses):,} of {counted(len(texts), 'row')} of {table!r} have addresses, such as "
-            f"{addresses[0]!r}. Expected images on this machine: fetch them, and list their paths."
-        )
-
-
 def _written(text: str, root: Path, there: _Folders) -> str:
     """The path that a text means: the first of its readings that leads to a file, or else the last."""
     path = ""
@@ -121,6 +114,10 @@ def _readings(text: str) -> Iterable[str]:
     plain = text.strip()
     if plain.lower().startswith("file://"):
         plain = unquote(urlsplit(plain).path)
+    elif _ADDRESS.match(plain):
+        plain = plain.partition("://")[2]
+        yield plain
+        plain = unquote(plain)
     plain = os.path.expanduser(plain)
     if plain != text:
         yield plain
@@ -183,6 +180,17 @@ def _problem(
     texts: Sequence[str], paths: Sequence[str], missing: Sequence[int], root: Path, table: str, several: int
 ) -> str:
     first = missing[0]
+    if _ADDRESS.match(texts[first]) and not texts[first].lower().startswith("file://"):
+        how = (
+            "With their addresses in a file, one a line, `wget -x -nc -i addresses.txt -P photos` does it"
+            if texts[first].lower().startswith("http")
+            else "Copy them to a folder"
+        )
+        return (
+            f"{len(missing):,} of {counted(len(paths), 'image')} in {table!r} {'is' if len(missing) == 1 else 'are'} "
+            f"not on this machine, such as {texts[first]!r}. Images that a table lists are not fetched: fetch them "
+            f"first. {how}; then say where they are: `image_root=photos`."
+        )
     path = os.path.abspath(paths[first])
     text = (
         f"{len(missing):,} of {counted(len(paths), 'image')} in {table!r} {'is' if len(missing) == 1 else 'are'} not "

@@ -1,4 +1,4 @@
-"""Which side an image is on: train, validation or test, decided by its content.
+"""Which split an image is in: train, validation or test, decided by its content.
 
 Each image (or group of images that must stay together) has a place in [0, 1) drawn from its digest: the first
 `test` of that line is the test side, the next part validation, the rest train. So a copy never sits on two sides,
@@ -71,7 +71,7 @@ def draw_units(n: int, seed: int) -> Units:
 def assign_sides(
     labels: IntArray, units: Units, class_names: tuple[str, ...], *, test: float, validation: float
 ) -> StrArray:
-    """The side of each image: `(N,)` of 'train', 'validation', 'test'.
+    """The split of each image: `(N,)` of 'train', 'validation', 'test'.
 
     Args:
         labels: `(N,)`, integers in 0..K-1.
@@ -181,7 +181,7 @@ def _give_every_class(
         spare = [unit for unit in own[np.argsort(place[own])] if _can_leave(unit, sides, of_class)]
         if not spare:
             raise SplitError(
-                f"Class {name!r} has no image to spare for the {side} side: its copies or groups tie it to others. "
+                f"Class {name!r} has no image to spare for the {side} split: its copies or groups tie it to others. "
                 "Add images of it, leave it out, or give the split yourself."
             )
         sides[spare[0]] = side

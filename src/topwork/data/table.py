@@ -22,7 +22,7 @@ SIDE_OF_NAME = {
     **dict.fromkeys(("validation", "valid", "val", "dev", "eval"), VALIDATION),
     **dict.fromkeys(("test", "testing", "evaluation"), TEST),
 }
-"""How data sets write the three sides, in lower case."""
+"""How data sets write the three splits, in lower case."""
 UNLABELLED = -1
 """In the place of a label's number, where there is no label."""
 
@@ -64,7 +64,7 @@ class NumberedLabels:
 
 @dataclass(frozen=True, eq=False)
 class LabelTable:
-    """N images, each with a label, and perhaps a side and a group.
+    """N images, each with a label, and perhaps a split and a group.
 
     `labels` is `(N,)`: names, or integers that index `class_names` where that is given; None or NaN where there is no
     label. `testable`: `(N,)`, which images may test a classifier; None: all.

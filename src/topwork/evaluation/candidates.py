@@ -36,7 +36,7 @@ ENOUGH_TO_TIME = 100
 
 
 @dataclass(frozen=True)
-class Candidate:
+class NamedNetwork:
     """A network to compare, as typed: `NAME`, `NAME@SIZE`, `NAME=WEIGHTS` or `NAME@SIZE=WEIGHTS`.
 
     Or `FILE`, `FILE@SIZE`, `FILE=OUTPUT` or `FILE@SIZE=OUTPUT:POOLING`; what isn't named, the file and the JSON beside
@@ -50,7 +50,7 @@ class Candidate:
     pooling: Pooling | None = None
 
     @classmethod
-    def read(cls, text: str) -> Candidate:
+    def read(cls, text: str) -> NamedNetwork:
         """The candidate that `text` names.
 
         Raises:
@@ -103,17 +103,17 @@ class GrowingSample:
 
 
 @dataclass(eq=False)
-class Racer:
-    """One network in the race.
+class Candidate:
+    """One network of a comparison.
 
     Attributes:
-        title: as `Candidate.title`.
+        title: as `NamedNetwork.title`.
         backbone: ready for use.
         n_features: D.
         milliseconds: of one image through the network alone.
         seed: of the images held out to choose an L2.
         seconds_image: of one image, as far as is known: the network's alone at first, later with decoding.
-        dropped_for: the title of the network that it lost to; empty while it runs.
+        dropped_for: the title of the network that was surely better; empty while it runs.
         n: how many images its last round had; of those that can't be read, `right` has none.
         right: whether the top was right about each readable image that may test.
         seconds_top: what the tops of the last round took.
@@ -160,7 +160,7 @@ class Racer:
         self.n, self.right = n, (probabilities.argmax(axis=1) == codes)[may_test]
         self.seconds_top = time.perf_counter() - began
 
-    def compared(self, stayed: Iterable[Racer], p_value: float | None) -> ComparedBackbone:
+    def compared(self, stayed: Iterable[Candidate], p_value: float | None) -> ComparedBackbone:
         """What a comparison says of it, beside those that `stayed` to the end."""
         is_beaten = any(
             other.milliseconds < self.milliseconds and other.accuracy.value >= self.accuracy.value for other in stayed

@@ -19,7 +19,7 @@ class ComparedBackbone:
     """One network of a comparison.
 
     Attributes:
-        title: as `Candidate.title`.
+        title: as `NamedNetwork.title`.
         name: of the network.
         size: the side of its input, in pixels.
         weights: where they come from.

@@ -122,7 +122,7 @@ class Evaluation:
 def evaluate_probabilities(
     labels: IntArray, probabilities: FloatArray, class_names: tuple[str, ...], *, n_folds: int = 0, n_bad: int = 0
 ) -> Evaluation:
-    """Metrics of predictions on N images; on images the top was trained on they flatter.
+    """Metrics of predictions on N images; on images the top was trained on they are too high.
 
     Args:
         labels: `(N,)`, integers in 0..K-1.

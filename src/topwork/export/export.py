@@ -1,4 +1,4 @@
-"""Exporting a classifier: the file, the program that uses it, and what the gate saw, as one folder or not at all."""
+"""Exporting a classifier: the file, the program that uses it, and the parity check, as one folder or not at all."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from topwork.data.dataset import as_payloads
 from topwork.data.decoding import fine_enough
 from topwork.errors import ExportError, OptionError
 from topwork.export.formats import Format, find_format
-from topwork.export.gate import NOVELTY_TOLERANCE, PROGRAM, TOLERANCE, Answers, GateResult, compare, run_program
 from topwork.export.graph import InputShape, classifier_graph, save_graph, write_metadata
 from topwork.export.keras_model import KerasJob, write_keras_model
 from topwork.export.onnx_graph import OPSET, to_onnx
+from topwork.export.parity import NOVELTY_TOLERANCE, PROGRAM, TOLERANCE, Answers, ParityResult, compare, run_program
 from topwork.export.quantization import Int8Images, Int8Result, compare_accuracy, quantize
 from topwork.files import (
     atomic_folder,
@@ -42,20 +42,20 @@ MOST_IMAGES = 1_024
 
 @dataclass(frozen=True)
 class Export:
-    """An export that passed the gate.
+    """An export that passed the parity check.
 
     Attributes:
         folder: with the exported file, `use.py` and `export.json`.
         file: the exported file.
         n_bytes: of the exported file, and its weights where they lie beside it.
-        gate: how its answers compare with Topwork's.
+        parity: how its answers compare with Topwork's.
         int8: its accuracy beside Topwork's; None for a file in float32.
     """
 
     folder: Path
     file: Path
     n_bytes: int
-    gate: GateResult
+    parity: ParityResult
     int8: Int8Result | None = None
 
 
@@ -81,9 +81,9 @@ def export_classifier(
         classifier: with a top of dense layers.
         to: 'onnx', 'openvino', 'keras' or 'litert'.
         folder: where it goes; an export that is there is replaced, anything else refused.
-        images: real ones, for the gate: paths, encoded bytes, PIL images or uint8 arrays.
+        images: real ones, for the parity check: paths, encoded bytes, PIL images or uint8 arrays.
         int8: images to choose int8's ranges by, and to measure what it costs; None leaves the file in float32. In
-            int8 probabilities differ, so the gate holds the accuracy instead, on all of `int8.test`.
+            int8 probabilities differ, so the parity check compares the accuracy instead, on all of `int8.test`.
         unknown: whether scores of unknown images are in the file; they take features of up to 2,000 training images.
         batch: B, for runtimes that want it fixed; None leaves it open.
         size: H and W, for runtimes that want them fixed: the backbone's size. The file then takes squares that are
@@ -119,15 +119,15 @@ def export_classifier(
         _WRITERS[form.name](model, staging)
         copy_program(form, staging)
         found = run_program(staging, payloads)
-        gate = compare(form, expected, found, metadata["novelty_threshold"])
+        parity = compare(form, expected, found, metadata["novelty_threshold"])
         accuracy = None
         if int8 is not None:
             accuracy = compare_accuracy(int8.labels, expected.probabilities, found.probabilities)
-        elif not gate.is_passed:
-            raise ExportError(_why_refused(form, gate))
-        _write_facts(staging, form, model.metadata, gate, accuracy)
+        elif not parity.is_passed:
+            raise ExportError(_why_refused(form, parity))
+        _write_facts(staging, form, model.metadata, parity, accuracy)
     n_bytes = sum(path.stat().st_size for path in folder.glob("model.*"))
-    return Export(folder, folder / form.file, n_bytes, gate, accuracy)
+    return Export(folder, folder / form.file, n_bytes, parity, accuracy)
 
 
 def _checked_shape(batch: int | None, size: int | None, backbone: Backbone) -> InputShape:
@@ -141,12 +141,12 @@ def _checked_shape(batch: int | None, size: int | None, backbone: Backbone) -> I
     return InputShape(batch, size)
 
 
-def _why_refused(form: Format, gate: GateResult) -> str:
-    scores = gate.largest_novelty_difference
+def _why_refused(form: Format, parity: ParityResult) -> str:
+    scores = parity.largest_novelty_difference
     of_scores = "" if scores is None else f" and unknown scores by up to {scores:.2g} ({NOVELTY_TOLERANCE:g})"
     return (
         f"The {form.name} file answers otherwise than Topwork: probabilities differ by up to "
-        f"{gate.largest_difference:.2g} ({TOLERANCE:g} is allowed){of_scores}, {gate.n_agree} of {gate.n_images} "
+        f"{parity.largest_difference:.2g} ({TOLERANCE:g} is allowed){of_scores}, {parity.n_agree} of {parity.n_images} "
         f"images get the same class. Nothing was delivered. Try another format."
     )
 
@@ -220,11 +220,11 @@ def copy_program(form: Format, folder: Path) -> None:
 
 
 def _write_facts(
-    folder: Path, form: Format, metadata: dict[str, Any], gate: GateResult, accuracy: Int8Result | None
+    folder: Path, form: Format, metadata: dict[str, Any], parity: ParityResult, accuracy: Int8Result | None
 ) -> None:
     """Write `export.json`: what the file says of itself, its checksums, and what was measured."""
     files = {path.name: sha256_of_file(path) for path in sorted(folder.iterdir())}
-    results = {"gate": gate.as_dict(), "int8": accuracy.as_dict() if accuracy else None}
+    results = {"parity": parity.as_dict(), "int8": accuracy.as_dict() if accuracy else None}
     write_json(folder / FACTS, {"format": form.name, **metadata, "sha256": files, **results})
 
 

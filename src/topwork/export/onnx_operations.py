@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from topwork.errors import ExportError
+from topwork.export.onnx_writer import Writer
 
 if TYPE_CHECKING:
     import openvino as ov
-
-    from topwork.export.onnx_graph import Writer
 
 SAME = {
     **{name: name for name in ("Abs", "Add", "Concat", "Floor", "Gather", "Less", "Range", "Relu", "Reshape")},

@@ -204,8 +204,11 @@ class _Driver:
 
     def _give(self, seat: _Seat, piece: _Piece) -> None:
         shard = self._shard(piece)
-        share = len(shard.keys) / len(self.extraction.plan.shard(piece.number).keys)
-        seat.work, seat.until = piece, time.monotonic() + max(_LEAST_DEADLINE, self.deadline * share)
+        allowed = self.deadline
+        if not piece.is_whole:
+            share = len(shard.keys) / len(self.extraction.plan.shard(piece.number).keys)
+            allowed = max(_LEAST_DEADLINE, self.deadline * share)
+        seat.work, seat.until = piece, time.monotonic() + allowed
         seat.waits_for = seat.actor.compute.remote(shard, self.extraction.key(shard) if piece.is_whole else None)
 
     def _shard(self, piece: _Piece) -> Shard:

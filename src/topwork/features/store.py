@@ -159,7 +159,7 @@ class Shelf:
             raise ValueError("its parts do not belong together")
         return _Shard(path, digests, file.tell())
 
-    def _values(self, shard: _Shard) -> NDArray[np.float32]:
+    def _values(self, shard: _Shard) -> FloatArray:
         """A shard's vectors, mapped while they are being read: what stays mapped counts as this process's memory."""
         n = len(shard.digests)
         try:

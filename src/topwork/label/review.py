@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from topwork.checks.copies import find_copies
-from topwork.checks.labels import find_label_doubts
+from topwork.checks.labels import find_label_issues
 from topwork.checks.strange import strange_rows
 from topwork.data.images import Images
 from topwork.label.learning import Lesson
@@ -53,7 +53,7 @@ def findings_of_labels(lesson: Lesson, held_out: FloatArray, sure: float) -> Ite
     there = np.flatnonzero(held_out.any(axis=1))
     named: set[int] = set()
     if len(there) >= FEWEST_FOR_LABELS:
-        found = find_label_doubts(lesson.labels[there], np.maximum(held_out[there], 1e-12))
+        found = find_label_issues(lesson.labels[there], np.maximum(held_out[there], 1e-12))
         for place, code, own in zip(there[found.indices], found.suggested, found.probability, strict=True):
             named.add(int(place))
             name, likely = lesson.class_names[lesson.labels[place]], lesson.class_names[code]

@@ -15,7 +15,7 @@ from topwork.classifier.predictions import Predictions
 from topwork.data.sources import ImageSource
 from topwork.words import visible
 
-Row: TypeAlias = dict[str, Any]
+AnswerRow: TypeAlias = dict[str, Any]
 """`Answer.as_dict()`; where the answer itself is to be unknown, its `class` is so and its `probability` None."""
 RowKind: TypeAlias = Literal["text", "csv", "jsonl"]
 
@@ -36,7 +36,7 @@ class Wording:
     runners_up: int = RUNNERS_UP
     as_unknown: bool = False
 
-    def rows(self, predictions: Predictions) -> Iterator[Row]:
+    def rows(self, predictions: Predictions) -> Iterator[AnswerRow]:
         """One row an image, in order."""
         for answer in answers_of(predictions, self.runners_up):
             row = answer.as_dict()
@@ -70,7 +70,7 @@ class RowForm(abc.ABC):
         return ""
 
     @abc.abstractmethod
-    def line(self, row: Row) -> str:
+    def line(self, row: AnswerRow) -> str:
         """The row; it ends its line."""
 
 
@@ -92,7 +92,7 @@ class TextRows(RowForm):
     width: int
     class_width: int
 
-    def line(self, row: Row) -> str:
+    def line(self, row: AnswerRow) -> str:
         name = f"{_in_line(row['image']):<{self.width}}"
         if "error" in row:
             return f"{name}  can't be read: {_in_line(row['error'])}\n"
@@ -115,7 +115,7 @@ class CsvRows(RowForm):
         others = [name for place in places for name in (f"class_{place}", f"probability_{place}")]
         return _csv_line(["image", "class", "probability", "unknown", *others, "error"])
 
-    def line(self, row: Row) -> str:
+    def line(self, row: AnswerRow) -> str:
         if "error" in row:
             return _csv_line([row["image"], *[""] * (3 + 2 * self.runners_up), row["error"]])
         unknown = "" if row["unknown"] is None else str(row["unknown"]).lower()
@@ -128,7 +128,7 @@ class CsvRows(RowForm):
 class JsonRows(RowForm):
     """One JSON object a line."""
 
-    def line(self, row: Row) -> str:
+    def line(self, row: AnswerRow) -> str:
         return json.dumps(row, ensure_ascii=False) + "\n"
 
 

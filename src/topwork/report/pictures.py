@@ -61,7 +61,7 @@ class LabelIssue:
 
 def label_issues(dataset: ImageDataset, check: DataCheck, n: int = 12) -> list[LabelIssue]:
     """The images whose labels are most probably wrong."""
-    found = check.doubts
+    found = check.label_issues
     pictures = pictures_of(dataset, found.indices[:n])
     return [
         LabelIssue(check.names[i], picture, check.label(i), float(probability), check.class_names[suggested])

@@ -1,4 +1,4 @@
-"""Exporting what a run folder holds, its own test images at the gate."""
+"""Exporting what a run folder holds, its own test images in the parity check."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from topwork.runs.images import RecordedImages, dataset_of_run, recorded_images,
 from topwork.types import ValueRange
 
 GATE_IMAGES = 32
-"""How many of the run's test images go through the gate."""
+"""How many of the run's test images go through the parity check."""
 INT8_TEST_IMAGES = 2_000
 """How many of them tell what int8 costs, at most."""
 
@@ -41,7 +41,7 @@ def export_run(
     """Export the classifier of a run folder; see `export_classifier`, also for what isn't explained here.
 
     Args:
-        path: the run folder; or a classifier alone, for which any images in `dataset` do at the gate.
+        path: the run folder; or a classifier alone, for which any images in `dataset` do in the parity check.
         to: 'onnx', 'openvino', 'keras' or 'litert'.
         out: the folder to write; None takes `exports/FORMAT` in the run folder, `-int8` added where that is asked for.
         dataset: where the run's images are now; None looks where they were.

@@ -1,4 +1,4 @@
-"""Which images a run was made from, on which side each was, and where they are."""
+"""Which images a run was made from, in which split each was, and where they are."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TEXT_OPTIONS = ("image_column", "label_column", "split_column", "image_root")
 
 @dataclass(frozen=True, eq=False)
 class RecordedImages:
-    """Images of a run: `(N,)` digests, N names, N labels, N sides."""
+    """Images of a run: `(N,)` digests, N names, N labels, N splits."""
 
     digests: DigestArray
     names: list[str]
@@ -28,14 +28,14 @@ class RecordedImages:
     sides: list[str]
 
     def on(self, *sides: str) -> RecordedImages:
-        """Those on any of these sides."""
+        """Those in any of these splits."""
         rows = [i for i, side in enumerate(self.sides) if side in sides]
         names, labels, kept = ([values[i] for i in rows] for values in (self.names, self.labels, self.sides))
         return RecordedImages(self.digests[rows], names, labels, kept)
 
 
 def recorded_images(path: Path) -> RecordedImages | None:
-    """Which image was on which side in a run; None where there is no list.
+    """Which image was in which split in a run; None where there is no list.
 
     `path` is a run folder, or the classifier in it.
     """

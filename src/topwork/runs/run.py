@@ -35,8 +35,8 @@ from topwork.progress import Reporter, console_reporter
 from topwork.runs.folder import RunFacts, write_run_folder
 from topwork.runs.images import training_images
 from topwork.runs.trackers import require_trackers, track
-from topwork.tuning.plan import Part, find_cut
-from topwork.types import Device, OnBadImage
+from topwork.tuning.plan import find_cut
+from topwork.types import Device, OnBadImage, Part
 from topwork.words import counted, first, listed
 
 _GROUP = ("group", "groups")
@@ -56,7 +56,7 @@ class Run:
             tops like it are, each on images that it had not learned from (`test.n_folds` says which).
         held_out: how good it was, by the same measures, on the images that chose when to stop or which L2, before it
             learned from them too: by cross-validation on train and validation, or on the validation split
-            (`training.held_out` says which). It flatters a little. None for a top that isn't ours.
+            (`training.held_out` says which). It is a little too high. None for a top that isn't ours.
         check: what may be wrong with the images; None where it wasn't asked for.
     """
 
@@ -150,7 +150,7 @@ def evaluate_run(
 ) -> Evaluation:
     """How good the classifier of a run folder is on labelled images that it was not trained on.
 
-    Images that training or validation saw would flatter it; they are left out, and how many is said.
+    Images that training or validation saw would make it look better; they are left out, and how many is said.
 
     Raises:
         SavedFileError: `path` holds no classifier.
@@ -162,7 +162,9 @@ def evaluate_run(
     classifier = load_classifier(path, device=device)
     known = training_images(Path(path))
     if known is None:
-        reporter.warning("there is no list of the images it was trained on; if some are among these, they flatter it.")
+        reporter.warning(
+            "there is no list of the images it was trained on; if some are among these, its accuracy looks too high."
+        )
     seen = np.isin(dataset.read_digests(reporter), np.empty(0, "S16") if known is None else known.digests)
     if dataset.sides is not None and np.any(dataset.sides == TEST):
         reporter.note(f"The data brings a split: evaluating on its {int(np.sum(dataset.sides == TEST)):,} test images.")

@@ -66,7 +66,7 @@ class Limits:
         return {"image_bytes": self.image_bytes, "image_pixels": self.image_pixels, "images": self.images}
 
 
-class Memory:
+class BytesHeld:
     """How many bytes the requests in progress hold; to be used from one thread."""
 
     def __init__(self, most: int) -> None:

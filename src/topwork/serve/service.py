@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 from topwork.classifier.classifier import ImageClassifier
 from topwork.serve.batching import Batcher
 from topwork.serve.explaining import Explainer
-from topwork.serve.limits import Limits, Memory
+from topwork.serve.limits import BytesHeld, Limits
 from topwork.version import VERSION
 from topwork.web.refusal import Refusal
 
@@ -36,7 +36,7 @@ class Service:
         self.limits = limits or Limits()
         self.batcher = Batcher(classifier, self.limits)
         self.explainer = Explainer(classifier, self.limits)
-        self.memory = Memory(self.limits.bytes_in_memory)
+        self.memory = BytesHeld(self.limits.bytes_in_memory)
         self.metrics = self.batcher.metrics
         self.phase: Phase = "starting"
         self.failure: Exception | None = None

@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 from topwork.backbones.backbone import Backbone
 from topwork.backbones.cards import cards
 from topwork.backbones.layers import Layer, layers_of
 from topwork.errors import OptionError
 from topwork.tuning.tail import is_computed
-
-Part: TypeAlias = Literal["last-block", "last-stage"]
-"""What of a network is fine-tuned."""
+from topwork.types import Part
 
 _SUMS = ("Add", "CustomScaleLayer")
 """What a residual block ends in; the second is InceptionResNetV2's."""

@@ -1,4 +1,4 @@
-"""The gate: an exported file must answer real images as Topwork does, from image file to probability.
+"""The parity check: an exported file must answer real images as Topwork does, from image file to probability.
 
 The images go through the very program that is delivered with the file, in a fresh process, in the format's own
 runtime.
@@ -55,8 +55,8 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class GateResult:
-    """What the gate saw.
+class ParityResult:
+    """What the parity check found.
 
     Attributes:
         runtime: what ran the exported file, with its version.
@@ -85,7 +85,7 @@ class GateResult:
         return {**asdict(self), **tolerances, "passed": self.is_passed}
 
 
-def compare(form: Format, expected: Answers, found: Answers, threshold: float | None) -> GateResult:
+def compare(form: Format, expected: Answers, found: Answers, threshold: float | None) -> ParityResult:
     """What the exported file answered beside what Topwork does; above `threshold` a score is an unknown image's.
 
     Raises:
@@ -94,7 +94,7 @@ def compare(form: Format, expected: Answers, found: Answers, threshold: float | 
     ours, theirs = expected.probabilities, found.probabilities
     if theirs.shape != ours.shape:
         raise ExportError(f"The exported file gave probabilities of shape {theirs.shape}, expected {ours.shape}.")
-    result = GateResult(
+    result = ParityResult(
         runtime=f"{form.runtime} {version(form.runtime)}",
         n_images=len(ours),
         n_agree=int(np.sum(theirs.argmax(axis=1) == ours.argmax(axis=1))),
