@@ -7,8 +7,8 @@ linear top on them is tested on 3,000 others; means over the draws. Expected on 
 (%, two draws; the standard error of a draw is about one point):
 
     labels                  20    50   100   200   400
-    by the page           47.1  55.7  62.5  68.6  71.5
-    by chance             38.4  53.0  58.3  64.5  68.9
+    by the page           47.7  57.6  63.1  68.4  71.8
+    by chance             35.1  50.8  58.5  66.0  69.1
 """
 
 from __future__ import annotations

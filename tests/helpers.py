@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import struct
 import subprocess
 import sys
 from collections.abc import Coroutine
@@ -76,6 +77,37 @@ def encoded_dicom(pixels: np.ndarray, kind: str = "MONOCHROME2", bits: int = 12,
     out = io.BytesIO()
     data.save_as(out, enforce_file_format=True)
     return out.getvalue()
+
+
+def encoded_dng(pixels: np.ndarray, *, orientation: int = 1) -> bytes:
+    """A camera's raw file (DNG) of `(H, W, 3)` uint8: each place has one colour, as behind a Bayer filter."""
+    height, width, _ = pixels.shape
+    linear = (pixels / 255.0) ** 2.2 * 60_000
+    rows, columns = np.mgrid[:height, :width]
+    strip = np.take_along_axis(linear, (rows % 2 + columns % 2)[..., None], 2)[..., 0].astype("<u2").tobytes()
+    matrix = [32406, -15372, -4986, -9689, 18758, 415, 557, -2040, 10570]  # from XYZ to sRGB
+    tags: list[tuple[int, str, Any]] = [
+        *((tag, "I", [value]) for tag, value in ((254, 0), (256, width), (257, height))),
+        *((tag, "H", [value]) for tag, value in ((258, 16), (259, 1), (262, 32803))),
+        *((tag, "s", value) for tag, value in ((271, b"Topwork\0"), (272, b"Drawn\0"))),
+        *((273, "I", [8]), (274, "H", [orientation]), (277, "H", [1]), (278, "I", [height]), (279, "I", [len(strip)])),
+        *((33421, "H", [2, 2]), (33422, "B", [0, 1, 1, 2]), (50706, "B", [1, 4, 0, 0])),
+        *((50708, "s", b"Topwork Drawn\0"), (50717, "I", [60_000])),
+        (50721, "i", [number for value in matrix for number in (value, 10_000)]),  # fractions
+        *((50728, "L", [1, 1] * 3), (50778, "H", [21])),
+    ]
+    kinds = {"B": (1, 1), "s": (2, 1), "H": (3, 2), "I": (4, 4), "L": (5, 8), "i": (10, 8)}
+    start = 8 + len(strip)
+    entries, values = b"", b""
+    for tag, kind, value in tags:
+        content = value if kind == "s" else struct.pack(f"<{len(value)}{kind}", *value)
+        number, size = kinds[kind]
+        entries += struct.pack("<HHI", tag, number, len(content) // size)
+        beyond = start + 2 + 12 * len(tags) + 4 + len(values)
+        entries += content.ljust(4, b"\0") if len(content) <= 4 else struct.pack("<I", beyond)
+        values += content + bytes(len(content) % 2) if len(content) > 4 else b""
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4) + values
+    return b"II*\0" + struct.pack("<I", start) + strip + directory
 
 
 def plausible_tensor(path: str, shape: tuple[int, ...], random: np.random.Generator, gain: float = 1.5) -> np.ndarray:

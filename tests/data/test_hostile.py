@@ -278,9 +278,9 @@ def test_predict_of_a_folder_counts_what_it_passes_over(
     topwork: Topwork, photos: Path, digits_classifier: Path
 ) -> None:
     (photos / "notes.txt").write_text("x")
-    (photos / "ash" / "raw.nef").write_bytes(b"x")
+    (photos / "ash" / "raw.xmp").write_bytes(b"x")
     answer = topwork("predict", digits_classifier, photos)
-    assert "2 files without an image's suffix were left out (1 .txt, 1 .nef)" in answer.err
+    assert "2 files without an image's suffix were left out (1 .txt, 1 .xmp)" in answer.err
     assert topwork("predict", digits_classifier, photos, "--quiet").err == ""
 
 

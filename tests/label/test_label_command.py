@@ -96,6 +96,12 @@ def test_a_second_page_is_refused_and_an_interrupt_ends_the_first(
         assert "Traceback" not in err
 
 
+def test_what_the_page_needs_to_be_up_loads_nothing_heavy() -> None:
+    code = "import topwork.cli.label, topwork.label.running, topwork.backbones.backbone, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not set(loaded) & {"sklearn", "scipy", "jax", "keras", "openvino", "fastapi"}
+
+
 def test_class_folders_are_first_labels_in_review(unlabelled: Path) -> None:
     with labelling(unlabelled, "--review") as (_, client):
         state = client.get("/api/state").json()

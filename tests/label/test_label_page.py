@@ -240,21 +240,22 @@ def test_planted_wrong_labels_are_reviewed(tmp_path: Path, chromium: Browser) ->
         (folder / "ash" / f"{i}{'.jpg' if i % 2 else '.png'}").rename(folder / "birch" / f"planted-{i}.png")
     with labelling(folder, "--review") as running, page_of(chromium, running) as page:
         assert page.url.endswith("#review")
-        tile = page.locator("#finding .tile")
-        for _ in range(2):
+        found = []
+        for key, words in (("r", "labelled ash"), ("e", "excluded"), ("k", "kept")):
             page.get_by_text("Given: birch. Likely: ash").wait_for()
-            name = tile.get_attribute("title")
+            name = page.locator("#finding .tile").get_attribute("title")
             assert name is not None
-            assert name.startswith("birch/planted-")
-            page.keyboard.press("r")
-            said(page, f"Saved: {name} labelled ash.")
+            found.append(name)
+            page.keyboard.press(key)
+            said(page, f"Saved: {name} {words}.")
+        assert sorted(found) == [f"birch/planted-{i}.png" for i in range(3)]
+        rows = {row.file: row for row in read_journal(running.journal)}
+        assert rows[found[0]].label == "ash"
+        assert [rows[name].state for name in found[1:]] == ["excluded", "kept"]
+        for name, state in ((found[2], "labelled"), (found[1], "labelled")):
             page.keyboard.press("u")
             said(page, f"Undone: {name}.")
-            page.get_by_text("Given: birch. Likely: ash").wait_for()
-        page.keyboard.press("e")
-        said(page, "excluded.")
-        rows = {row.file: row for row in read_journal(running.journal)}
-        assert [row.state for name, row in rows.items() if name.startswith("birch/planted-")].count("excluded") == 1
+            assert next(row.state for row in reversed(read_journal(running.journal)) if row.file == name) == state
 
 
 def test_an_answer_counts_as_saved_only_when_the_program_says_so(unlabelled: Path, chromium: Browser) -> None:

@@ -237,7 +237,8 @@ def check_dataset(
         dataset: the images. Sides that it has are looked across; it is not split for this.
         backbone: as in `fit_classifier`; the better it sees, the more it finds.
         features: those of the dataset by this backbone, where they are at hand; else they are computed and kept.
-        folds: `(N,)`, the fold of each image in a cross-validated test; copies are looked for across these then.
+        folds: `(N,)`, the fold of each image in a cross-validated test, -1 for those that were not tested; copies are
+            looked for across these then.
         device: where the backbone runs.
         reporter: hears how far it is.
         seed: of the folds.
@@ -268,7 +269,9 @@ def check_dataset(
         copies_of = np.unique(dataset.digests[indices], return_inverse=True)[1]
         strange, strangeness = strange_rows(features.values, copies_of)
         task.advance()
-    sides = dataset.sides if folds is None else np.array([f"fold {fold + 1}" for fold in folds])
+    sides = (
+        dataset.sides if folds is None else np.array([f"fold {fold + 1}" if fold >= 0 else "no fold" for fold in folds])
+    )
     pixels = sizes_of(dataset, _evenly(indices, _SIZES_LOOKED_AT))
     for_frames = _evenly(indices, _FRAMES_LOOKED_AT)
     return DataCheck(
@@ -277,7 +280,7 @@ def check_dataset(
         class_names=class_names,
         labels=every_label,
         sides=sides,
-        is_tested=np.full(len(dataset), folds is not None) if sides is None or folds is not None else sides == TEST,
+        is_tested=folds >= 0 if folds is not None else np.full(len(dataset), sides is not None) & (sides == TEST),
         bad=features.bad,
         copies=copies,
         doubts=doubts,

@@ -68,7 +68,7 @@ def compare(
 
     Linear tops, cross-validated; test images are not looked at. Features are kept, so `train` is quick afterwards.
     """
-    from topwork.evaluation.race import compare_backbones
+    from topwork.evaluation.rounds import compare_backbones
 
     reporter = reporter_for(quiet)
     dataset = load_dataset(source, options, reporter, offline=offline)
@@ -108,7 +108,7 @@ def _candidates(text: str) -> list[str]:
 def _following(source: str, backbone: ComparedBackbone, dataset: ImageDataset) -> str:
     """The training with the network to take, tested on images that the comparison did not look at."""
     from topwork.data.splits import TEST, TEST_FRACTION
-    from topwork.evaluation.racers import Candidate
+    from topwork.evaluation.candidates import Candidate
 
     brings_test = dataset.sides is not None and TEST in dataset.sides
     options = ["--backbone", backbone.name, "--size", str(backbone.size)]

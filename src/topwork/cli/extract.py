@@ -48,6 +48,17 @@ class _Part(click.ParamType):  # type: ignore[type-arg]
     metavar="K/N",
     help="Compute the K-th of N equal parts only, K from 0: for array jobs. Any number of parts gives the same files.",
 )
+@click.option(
+    "--ray",
+    metavar="local|auto|HOST:PORT",
+    help="Compute on a Ray cluster: one of this machine alone, the one that runs here, or that at an address.",
+)
+@click.option(
+    "--deadline",
+    type=click.FloatRange(1),
+    metavar="SECONDS",
+    help="With --ray: how long a shard may take before an image in it is taken for guilty.  [default: 600]",
+)
 @click.option("--status", is_flag=True, help="Compute nothing; say how far it is, and which images can't be read.")
 @click.option(
     "--shard-size", type=click.IntRange(1), default=2000, show_default=True, help="Images a file in the store."
@@ -67,11 +78,16 @@ def extract(source: str, **options: Any) -> None:
     from topwork.features.plan import find_plan, make_plan
     from topwork.features.sharded import Extraction, extract_shards, progress_of, require_range
     from topwork.objects import open_objects
+    from topwork.progress import Reporter
 
     if options["backbone"] == AUTO or options["precision"] == "auto":
         raise click.UsageError(
             "Name a --backbone, and a --precision that is not auto: all machines must take the same."
         )
+    if options["part"] and options["ray"]:
+        raise click.UsageError("--ray shares the work by itself: leave --part out.")
+    if options["deadline"] and not options["ray"]:
+        raise click.UsageError("--deadline is for --ray.")
     reporter = reporter_for(options["quiet"])
     store = open_objects(options["store"])
     plan = find_plan(source, store) if options["status"] or options["part"] else None
@@ -79,10 +95,22 @@ def extract(source: str, **options: Any) -> None:
         raise DataError(f"{options['store']!r} has no list of the images in {source!r}: nothing was extracted so far.")
     plan = plan or make_plan(source, store, images_of_shard=options["shard_size"])
     reporter.note(f"{counted(plan.n_images, 'image')} in {counted(len(plan), 'shard')}")
-    backbone = load_with(partial(load_backbone, options["backbone"]), options, reporter)
-    extraction = Extraction(plan, store, backbone)
+    load = partial(load_with, partial(load_backbone, options["backbone"]), options)
+    extraction = Extraction(plan, store, load(reporter))
     if options["status"]:
         progress = progress_of(extraction)
+    elif options["ray"]:
+        from topwork.features.cluster import DEADLINE, extract_on_ray
+
+        require_range(extraction)
+        progress = extract_on_ray(
+            extraction,
+            partial(load, Reporter()),
+            address=options["ray"],
+            deadline=options["deadline"] or DEADLINE,
+            device=options["device"],
+            reporter=reporter,
+        )
     else:
         require_range(extraction)
         progress = extract_shards(

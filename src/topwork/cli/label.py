@@ -75,7 +75,6 @@ def label(
     from topwork.data.journal import open_journal
     from topwork.errors import EnvironmentProblem, OptionError
     from topwork.files import printable
-    from topwork.runs.labelling import journal_beside, read_folder_labels, train_on_journal
 
     try:
         from topwork.label.running import serve_page
@@ -92,7 +91,7 @@ def label(
     images = UnlabelledImages.from_directory(folder)
     for note in images.notes:
         reporter.warning(note)
-    path = journal or journal_beside(folder)
+    path = journal or _beside(folder)
     with ExitStack() as stack:
         listener = stack.enter_context(listen(host, port))
         is_local = is_this_machine(listener.getsockname()[0])
@@ -101,9 +100,13 @@ def label(
         opened = stack.enter_context(open_journal(path))
         backbone = load_backbone_for(images, options, reporter, device=device)
         if review and not opened.labelling.images:
+            from topwork.runs.labelling import read_folder_labels
+
             read_folder_labels(folder, opened, reporter)
 
         def train(to: Reporter) -> Path:
+            from topwork.runs.labelling import train_on_journal  # with scikit-learn, seconds to load
+
             command = shlex.join(["topwork", "train", str(folder), "--labels", str(path)])
             return train_on_journal(folder, path, backbone, device=device, command=printable(command), reporter=to)
 
@@ -128,6 +131,12 @@ def label(
         )
     n = sum(bool(row.label) for row in opened.labelling.images.values())
     say(f"\n{n:,} labels are in {path}. Next: topwork train {folder} --labels {path}")
+
+
+def _beside(folder: Path) -> Path:
+    """`photos.labels.csv` beside `photos`."""
+    whole = folder.resolve()
+    return (folder.parent if folder.name not in ("", "..") else whole.parent) / f"{whole.name}.labels.csv"
 
 
 def _trial(run: Path, token: str, device: Any) -> Trial:

@@ -40,6 +40,8 @@ from PIL import (  # importing a format is what makes Pillow know it
 )
 
 from topwork.data.dicom import is_dicom, n_dicom_frames, open_dicom
+from topwork.data.raw import SUFFIXES as RAW_SUFFIXES
+from topwork.data.raw import open_raw, raw_kind, raw_size
 from topwork.errors import BadImageError, ShapeError
 from topwork.files import open_regular, read_regular
 from topwork.recipe import PAD_COLOUR, Recipe
@@ -103,6 +105,7 @@ SUFFIXES = frozenset(
     {
         *(".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
         *(".heic", ".heif", ".hif", ".avif", ".jp2", ".j2k", ".jpx", ".dcm", ".dicom"),
+        *RAW_SUFFIXES,
     }
 )
 UNREAD_SUFFIXES = frozenset({".exr", ".jxl", ".psd"})
@@ -129,7 +132,6 @@ _OTHER_KINDS = (
     (b"v/1\x01", "an OpenEXR picture. Save it as a 16-bit TIFF or PNG"),
     (b"SIMPLE  =", "a FITS picture. Save it as a TIFF with fractions, or a 16-bit PNG"),
     (b"\x93NUMPY", "a NumPy array. Save it as a PNG or TIFF, or give the array from Python"),
-    (b"FUJIFILMCCD-RAW", "a camera's raw file. Develop it, and save it as JPEG or PNG"),
     (b"PK\x03\x04", "a ZIP archive. Unpack it"),
     (b"\x1f\x8b", "a gzip archive. Unpack it"),
     (b"version https://git-lfs", "a pointer of Git LFS, not the picture. Fetch it: git lfs pull"),
@@ -238,7 +240,7 @@ def begins_as_image(head: bytes) -> bool:
         return head[8:12] in (*_HEIC, b"avif", b"avis")
     if head.startswith(b"BM"):  # a path may begin so too, but has no zeros where BMP keeps a reserved field
         return head[6:10] == bytes(4)
-    return any(head.startswith(beginning[:12]) for beginning, _ in _KINDS)
+    return any(head.startswith(beginning[:12]) for beginning, _ in _KINDS) or raw_kind(io.BytesIO(head)) != ""
 
 
 def picture_size(payload: Payload) -> tuple[int, int] | None:
@@ -261,6 +263,8 @@ def has_several_frames(payload: Payload) -> bool:
             file.seek(0)
             if is_scan:
                 return n_dicom_frames(file) > 1
+            if raw_kind(file):
+                return False
             with Image.open(file, formats=_FORMATS_WITH_FRAMES) as image:
                 return bool(getattr(image, "is_animated", False))
     except (*_DECODER_ERRORS, Image.DecompressionBombError):
@@ -292,6 +296,20 @@ def deep_values(payload: Payload, name: str) -> NDArray[np.generic] | None:
     if _LOWER in image.info:
         return np.moveaxis(_whole_values(image, image.info[_LOWER])[..., :3], -1, 0)
     return np.asarray(image) if image.mode.startswith(_DEEP) else None
+
+
+def developed(payload: Payload) -> Payload:
+    """An image as it is; of a camera's raw file, which other programs can't read, the whole picture in it.
+
+    Raises:
+        ValueError: it can't be read, which never happens to an image that `read_image` has read.
+        OSError: the same.
+    """
+    if not isinstance(payload, Path | StoredImage | bytes):
+        return payload
+    with _opened(payload) as file:
+        is_raw = raw_kind(file) != ""
+    return _open(payload, None, MAX_PIXELS, whole_values=False) if is_raw else payload
 
 
 def read_encoded(payload: Path | StoredImage) -> bytes:
@@ -394,6 +412,8 @@ def _head(payload: Path | StoredImage | bytes | Image.Image) -> Image.Image | No
                 file.seek(0)
                 return (_open_heic if _is_heic(head) else open_dicom)(file.read(MAX_BYTES), MAX_PIXELS)
             file.seek(0)
+            if kind := raw_kind(file):
+                return Image.new("L", raw_size(file.read(MAX_BYTES), kind, MAX_PIXELS))
             with Image.open(file, formats=_FORMATS) as image:
                 return image
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
@@ -412,6 +432,8 @@ def _open(payload: Payload, at_least: int | None, max_pixels: int, *, whole_valu
         raise ValueError("the file is empty")
     if is_dicom(payload):
         return open_dicom(payload, max_pixels)
+    if kind := raw_kind(io.BytesIO(payload)):
+        return open_raw(payload, kind, at_least, max_pixels)
     image = _open_heic(payload, max_pixels) if _is_heic(payload) else Image.open(io.BytesIO(payload), formats=_FORMATS)
     if image.width * image.height > max_pixels:
         raise Image.DecompressionBombError

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from topwork.data.decoding import SUFFIXES, UNREAD_SUFFIXES
+from topwork.data.raw import SUFFIXES as RAW_SUFFIXES
 from topwork.files import printable
 from topwork.words import counted, listed
 
@@ -72,11 +73,13 @@ class PassedOver:
         others: files without an image's suffix, by suffix.
         hidden: images in hidden files and folders, and in folders that other programs make, by their names.
         links: links to folders, which are not followed.
+        raw: cameras' raw files beside a picture of the same name, which the camera made of them.
     """
 
     others: Counter[str] = field(default_factory=Counter)
     hidden: Counter[str] = field(default_factory=Counter)
     links: list[str] = field(default_factory=list)
+    raw: int = 0
 
     def texts(self) -> list[str]:
         """What was passed over, a sentence for each kind."""
@@ -87,6 +90,10 @@ class PassedOver:
             texts.append(f"{counted(n, 'image')} that other programs keep in {names} {_were(n)} left out.")
         if self.links:
             texts.append(f"the {listed(self.links, what=('link', 'links'))} to other folders: not followed.")
+        if self.raw:
+            texts.append(
+                f"{counted(self.raw, 'raw file')} of cameras, each beside a picture of the same name: left out."
+            )
         if n := sum(self.others.values()):
             kinds = ", ".join(f"{n:,} {suffix}" for suffix, n in self.others.most_common(5))
             texts.append(f"{counted(n, 'file')} without an image's suffix {_were(n)} left out ({kinds}).")
@@ -102,8 +109,12 @@ def image_files(folder: Folder, passed_over: PassedOver) -> Iterator[str]:
             elif os.path.islink(os.path.join(place, name)):
                 passed_over.links.append(printable(name))
         folders[:] = sorted(name for name in folders if not _is_others(name))
+        raw = set(filter(_is_raw, files))
+        developed = {_stem(name) for name in files if name not in raw and _has_suffix(name)} if raw else set()
         for name in files:
-            if name.startswith("."):
+            if name in raw and _stem(name) in developed:
+                passed_over.raw += 1
+            elif name.startswith("."):
                 passed_over.hidden[printable(name)] += _has_suffix(name)
             elif _has_suffix(name):
                 yield os.path.join(place, name)
@@ -167,6 +178,14 @@ def _n_with_suffix(folder: Folder) -> int:
 
 def _has_suffix(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES | UNREAD_SUFFIXES
+
+
+def _is_raw(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in RAW_SUFFIXES
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0].casefold()
 
 
 def _is_others(folder_name: str) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,12 +25,15 @@ from topwork.features.plan import Plan, Shard, find_plan, mark_of_file
 from topwork.features.ranges import find_range
 from topwork.features.store import new_shelf, open_shelf
 from topwork.files import fingerprint, printable
-from topwork.objects import Objects
+from topwork.objects import AT_ONCE, Objects
 from topwork.progress import Reporter
 from topwork.types import Device, DigestArray, FloatArray, IntArray
+from topwork.words import counted
 
 Set = TypeVar("Set", bound=Images)
 
+CRASHED, HUNG = "it ended every process that decoded it", "decoding it took too long"
+"""Reasons for which an image must never be tried again."""
 _HEAD = 128 << 10
 """Bytes of an object that hold all but the vectors, where not very many images are unreadable."""
 
@@ -73,6 +77,22 @@ class ShardResult:
         return cls(digests, places, bad, values)
 
 
+def joined(parts: Sequence[ShardResult]) -> ShardResult:
+    """The results of parts of a shard, in order, as that of the shard."""
+    starts = np.cumsum([0, *(len(part.digests) for part in parts)])
+    values = [part.values for part in parts if len(part.places)] or [parts[0].values]
+    return ShardResult(
+        np.concatenate([part.digests for part in parts]),
+        np.concatenate([part.places + start for part, start in zip(parts, starts, strict=False)]),
+        tuple(
+            replace(image, index=image.index + int(start))
+            for part, start in zip(parts, starts, strict=False)
+            for image in part.bad
+        ),
+        np.concatenate(values),
+    )
+
+
 @dataclass(frozen=True)
 class Extraction:
     """The extraction of a plan's images by a backbone into a store."""
@@ -93,6 +113,19 @@ class Extraction:
     def done(self) -> frozenset[str]:
         """The keys of the objects that are there."""
         return frozenset(found.key for found in self.store.objects(self.folder))
+
+    def heads(self, part: tuple[int, int] = (0, 1)) -> Iterator[tuple[Shard, ShardResult | None]]:
+        """The shards of a part with the heads of their objects, many read at once; None of those that are not there."""
+        done = self.done()
+
+        def head(shard: Shard) -> ShardResult | None:
+            return self.read(self.key(shard), with_values=False) if self.key(shard) in done else None
+
+        numbers = range(part[0], len(self.plan), part[1])
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for start in range(0, len(numbers), AT_ONCE):
+                shards = [self.plan.shard(number) for number in numbers[start : start + AT_ONCE]]
+                yield from zip(shards, pool.map(head, shards), strict=True)
 
     def read(self, key: str, *, with_values: bool) -> ShardResult:
         """An object, whole or its head.
@@ -183,7 +216,7 @@ def extract_shards(
                 result = extract_shard(shard, engine, extraction.backbone)
                 extraction.store.put_new(key, result.as_bytes())
             task.advance()
-    return progress_of(extraction)
+    return progress_of(extraction, part)
 
 
 def extract_shard(shard: Shard, engine: Engine, backbone: Backbone) -> ShardResult:
@@ -195,18 +228,16 @@ def extract_shard(shard: Shard, engine: Engine, backbone: Backbone) -> ShardResu
     return ShardResult(np.array(once.digests, dtype="S16"), places, tuple(bad), values)
 
 
-def progress_of(extraction: Extraction) -> Progress:
-    """How far an extraction is."""
-    plan, done = extraction.plan, extraction.done()
-    n_shards = n_images = 0
+def progress_of(extraction: Extraction, part: tuple[int, int] = (0, 1)) -> Progress:
+    """How far an extraction is, or a part of it as in `extract_shards`."""
+    n_shards = n_done = n_images = n_images_done = 0
     bad: list[BadImage] = []
-    for number in range(len(plan)):
-        shard = plan.shard(number)
-        key = extraction.key(shard)
-        if key in done:
-            n_shards, n_images = n_shards + 1, n_images + len(shard.keys)
-            bad += extraction.read(key, with_values=False).bad
-    return Progress(len(plan), n_shards, plan.n_images, n_images, tuple(bad))
+    for shard, found in extraction.heads(part):
+        n_shards, n_images = n_shards + 1, n_images + len(shard.keys)
+        if found is not None:
+            n_done, n_images_done = n_done + 1, n_images_done + len(shard.keys)
+            bad += found.bad
+    return Progress(n_shards, n_done, n_images, n_images_done, tuple(bad))
 
 
 def with_extracted(dataset: Set, backbone: Backbone, store: Objects, *, reporter: Reporter | None = None) -> Set:
@@ -226,23 +257,27 @@ def with_extracted(dataset: Set, backbone: Backbone, store: Objects, *, reporter
             f"{printable(store.address)!r} has no features of {dataset.origin!r}. `topwork extract` makes them first."
         )
     extraction = Extraction(plan, store, backbone)
-    done, facts = extraction.done(), feature_facts(backbone)
+    facts = feature_facts(backbone)
     known: dict[tuple[str, str], bytes] = {}
+    fatal: dict[str, str] = {}
     shelf = open_shelf(facts)
     with reporter.task("Fetching features", len(plan), "shards") as task:
-        for number in range(len(plan)):
-            shard = plan.shard(number)
-            key = extraction.key(shard)
-            if key in done:
-                found = extraction.read(key, with_values=False)
+        for shard, found in extraction.heads():
+            if found is not None:
                 names = map(printable, shard.keys)
                 known.update(zip(zip(names, shard.marks, strict=True), found.digests, strict=True))
+                fatal |= {image.name: image.reason for image in found.bad if image.reason in (CRASHED, HUNG)}
                 wanted = found.digests[found.places]
                 if len(wanted) and (shelf is None or np.any(shelf.find(wanted) < 0)):
-                    values = extraction.read(key, with_values=True).values
+                    values = extraction.read(extraction.key(shard), with_values=True).values
                     shelf = shelf or new_shelf(facts, values.shape[1])
                     shelf.add(wanted, values)
             task.advance()
+    is_fatal = np.array([name in fatal for name in dataset.names])
+    if is_fatal.any():
+        name = dataset.names[int(is_fatal.argmax())]
+        reporter.warning(f"{counted(int(is_fatal.sum()), 'image')} left out, such as {name!r}: {fatal[name]}.")
+        dataset = dataset.select(~is_fatal)
     marked = list(zip(dataset.names, _marks(dataset), strict=True))
     missing = np.array([place for place, image in enumerate(marked) if image not in known], dtype=np.int64)
     if len(missing):

@@ -9,10 +9,8 @@ import numpy as np
 
 from topwork.data.splits import deal_folds, find_units
 from topwork.evaluation.intervals import CROSS_VALIDATED, Proportion, proportion
-from topwork.evaluation.learning_curve import fit_power_law
 from topwork.memory import Rows, blocks
 from topwork.tops.dense_stack import softmax
-from topwork.tops.linear import COARSE_L2_VALUES, COARSE_TOLERANCE, FOLDS, LinearTop
 from topwork.types import DigestArray, FloatArray, IntArray
 
 _SIZES = (10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 1500, 2000)
@@ -74,6 +72,9 @@ class Learned:
 
 def learn(features: FloatArray, lesson: Lesson) -> Learned:
     """A linear top on a lesson in which two classes have an image."""
+    # scikit-learn takes a second or more to load: the page is up before
+    from topwork.tops.linear import COARSE_L2_VALUES, COARSE_TOLERANCE, FOLDS, LinearTop
+
     folds = deal_folds(lesson.labels, find_units(lesson.digests), FOLDS)
     top = LinearTop(COARSE_L2_VALUES, tol=COARSE_TOLERANCE)
     top.fit(Rows(features, lesson.rows), lesson.labels, folds=folds)
@@ -121,6 +122,8 @@ def advice_of(points: list[tuple[int, float]]) -> str | None:
     """How many more labels would bring a point, in a sentence; None where there is no curve yet."""
     if len(points) < _FEWEST_SIZES:
         return None
+    from topwork.evaluation.learning_curve import fit_power_law
+
     sizes, accuracy = np.array([n for n, _ in points]), np.array([value for _, value in points])
     curve = fit_power_law(sizes, accuracy, np.sqrt(sizes / sizes[-1]) * 100)
     n, now = int(sizes[-1]), curve(float(sizes[-1]))

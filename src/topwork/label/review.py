@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from topwork.checks.check import MOST_FOR_NEAR_COPIES
 from topwork.checks.copies import find_copies
 from topwork.checks.labels import find_label_doubts
 from topwork.checks.strange import strange_rows
@@ -71,6 +70,8 @@ def findings_of_labels(lesson: Lesson, held_out: FloatArray, sure: float) -> Ite
 
 def findings_of_images(images: Images, features: FloatArray, ready: IntArray, reporter: Reporter) -> Iterator[Finding]:
     """Copies, near copies and strange images among those whose features are there."""
+    from topwork.checks.check import MOST_FOR_NEAR_COPIES  # with scikit-learn, see `learn`
+
     part = images.select(ready)
     copies = find_copies(part, np.arange(len(part)), near_too=len(part) <= MOST_FOR_NEAR_COPIES, reporter=reporter)
     order = np.lexsort((-copies.correlation, ~copies.is_exact))

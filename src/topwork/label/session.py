@@ -55,6 +55,7 @@ FEWEST_TO_TELL = 10
 """Labels from which on an accuracy is shown."""
 FEWEST_FOR_DOUBT = 100
 """Labels from which on doubt is followed: before, it is no better than chance."""
+DRAWN_WHY = "drawn by chance, for an honest estimate"
 SPARE = 256
 """Rows for images that the camera adds."""
 LONGEST_NAME = 200
@@ -208,8 +209,9 @@ class Session:
             if len(found) < n:
                 taken = {one.id for one in found}
                 others = self._order[self._open_mask()[self._order]][:n].tolist()
-                why = "one of those without a label"
-                found += [Suggestion(i, why) for i in others if i not in taken][: n - len(found)]
+                others = [i for i in others if i not in taken][: n - len(found)]
+                self._drawn.update(others)
+                found += [Suggestion(i, DRAWN_WHY, True) for i in others]
             return {"items": [self.item(one.id, one.why) for one in found], "why": found[0].why if found else ""}
 
     def item(self, place: int, why: str | None = None) -> dict[str, Any]:
@@ -663,7 +665,7 @@ class Session:
                 if drawn is None:
                     break
                 queue = [one for one in queue if one.id != drawn]
-                queue.insert(at, Suggestion(drawn, "drawn by chance, for an honest estimate", True))
+                queue.insert(at, Suggestion(drawn, DRAWN_WHY, True))
                 n_drawn += 1
         return Analysis(lesson.class_names, predicted, certainty, tuple(queue), accuracy, findings)
 

@@ -9,7 +9,7 @@ import numpy as np
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.loading import load_classifier
 from topwork.data.dataset import ImageDataset
-from topwork.data.decoding import Payload, digest_of, quiet_pillow, read_image
+from topwork.data.decoding import Payload, developed, digest_of, quiet_pillow, read_image
 from topwork.data.splits import TEST, TRAIN
 from topwork.errors import BadImageError, DataError
 from topwork.export.export import Export, export_classifier
@@ -112,7 +112,7 @@ def _find(
     with quiet_pillow():
         for row, payload in zip(chosen, dataset.source.payloads(dataset.rows[chosen]), strict=True):
             if _is_readable(payload, value_range) and (wanted is None or np.isin(digest_of(payload), wanted.digests)):
-                images.append(payload)
+                images.append(developed(payload))
                 labels.append(dataset.class_names[dataset.labels[row]])
     return images, labels
 

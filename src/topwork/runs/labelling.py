@@ -14,12 +14,6 @@ from topwork.runs.run import train
 from topwork.types import Device
 
 
-def journal_beside(folder: Path) -> Path:
-    """Where the labels of a folder are kept unless another file is named: `photos.labels.csv` beside `photos`."""
-    whole = folder.resolve()
-    return folder.parent / f"{whole.name}.labels.csv" if folder.name else whole.parent / f"{whole.name}.labels.csv"
-
-
 def train_on_journal(
     folder: Path, journal: Path, backbone: Backbone, *, device: Device, command: str = "", reporter: Reporter
 ) -> Path:

@@ -247,7 +247,7 @@ def _check(
 ) -> DataCheck | None:
     folds = None
     if tested is not None:
-        folds = np.zeros(len(training.dataset), np.int64)
+        folds = np.full(len(training.dataset), -1)
         folds[training.features.indices[tested.rows]] = tested.folds
     try:
         found = check_dataset(

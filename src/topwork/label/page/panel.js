@@ -52,15 +52,15 @@ function classButton(name, i, letter) {
   const button = make("button");
   button.type = "button";
   button.dataset.name = name;
-  button.setAttribute("aria-label", name);
   const keys = [i < 9 ? String(i + 1) : "", letter || ""].filter((key) => key);
   if (keys.length) button.setAttribute("aria-keyshortcuts", keys.join(" "));
   const spelt = make("span");
   const where = letter ? name.toLowerCase().indexOf(letter) : -1;
   if (where < 0) spelt.textContent = name;
   else spelt.append(name.slice(0, where), make("u", name.slice(where, where + letter.length)), name.slice(where + letter.length));
-  if (i < 9) button.append(make("kbd", String(i + 1)));
-  button.append(spelt);
+  const digit = make("kbd", String(i + 1));
+  digit.setAttribute("aria-hidden", "true");
+  button.append(...(i < 9 ? [digit] : []), spelt);
   return button;
 }
 
@@ -116,7 +116,7 @@ function drawEstimate() {
     const range = (of) => `95 % interval ${percent(of.low)} to ${percent(of.high)}`;
     parts.push(make("p", percent(estimate.accuracy), "big-number"));
     parts.push(make("p", `accuracy, cross-validated on ${counted(estimate.images, "labelled image")}; ${range(estimate)}`));
-    if (estimate.random) parts.push(make("p", `On the ${number(estimate.random_images)} of them that were drawn by chance: ${percent(estimate.random.accuracy)}; ${range(estimate.random)}`));
+    if (estimate.random) parts.push(make("p", `On ${counted(estimate.random_images, "image")} drawn by chance: ${percent(estimate.random.accuracy)}; ${range(estimate.random)}`));
     if (estimate.note) parts.push(make("p", estimate.note, "soft"));
   }
   at("estimate").replaceChildren(...parts);

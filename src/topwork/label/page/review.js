@@ -62,7 +62,7 @@ function describe() {
   if (!found) return;
   at("finding-title").textContent = `${WORDS[found.kind] || found.kind} (${place + 1} of ${total})`;
   const likely = found.likely === null ? "" : ` Likely: ${found.likely}${found.probability === null ? "" : ` (${percent(found.probability)})`}.`;
-  at("finding-why").textContent = `${found.given === null ? "" : `Given: ${found.given}.`}${likely} ${found.why || ""}`.trim();
+  at("finding-why").textContent = `${found.given === null ? "" : `Given: ${found.given}.`}${likely} Why: ${found.why}.`.trim();
   const button = (id, text, key) => {
     at(id).textContent = `${text} `;
     at(id).append(Object.assign(document.createElement("kbd"), { textContent: key }));

@@ -16,8 +16,8 @@ from topwork.backbones.backbone import load_backbone
 from topwork.backbones.engines import open_engine
 from topwork.data.dataset import ImageDataset
 from topwork.errors import DataError, OptionError, TopworkError
+from topwork.evaluation.candidates import Candidate, GrowingSample, Racer, seconds_per_image
 from topwork.evaluation.comparison import SURE, Comparison, mcnemar
-from topwork.evaluation.racers import Candidate, GrowingSample, Racer, seconds_per_image
 from topwork.features.ranges import find_range
 from topwork.progress import Reporter, duration
 from topwork.types import Device, ValueRange

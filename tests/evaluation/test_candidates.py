@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from topwork.errors import OptionError, UnknownNameError
-from topwork.evaluation.racers import Candidate
+from topwork.evaluation.candidates import Candidate
 
 
 def test_candidates_as_typed() -> None:

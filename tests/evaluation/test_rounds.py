@@ -10,8 +10,8 @@ import pytest
 import topwork as tw
 from helpers import make_photos
 from topwork.errors import DataError
-from topwork.evaluation import race, racers
-from topwork.evaluation.race import compare_backbones
+from topwork.evaluation import candidates, rounds
+from topwork.evaluation.rounds import compare_backbones
 from topwork.features.extraction import extract_features
 from topwork.progress import Reporter
 
@@ -33,8 +33,8 @@ def test_what_is_slower_and_worse_is_dropped_and_no_test_image_is_seen(monkeypat
             features.values[:] = np.random.default_rng(0).normal(size=features.values.shape)
         return features
 
-    monkeypatch.setattr(racers, "extract_features", spy)
-    monkeypatch.setattr(race, "seconds_per_image", lambda engine, size: next(times))
+    monkeypatch.setattr(candidates, "extract_features", spy)
+    monkeypatch.setattr(rounds, "seconds_per_image", lambda engine, size: next(times))
     dataset = tw.ImageDataset.from_name("digits")
     found = compare_backbones(dataset, ["starter", "starter@32"])
     first, dropped = found.backbones
@@ -55,16 +55,16 @@ def test_no_time_leaves_the_first_alone(photos: Path) -> None:
 
 
 def test_a_budget_makes_rounds_smaller(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
-    monkeypatch.setattr(race, "seconds_per_image", lambda engine, size: 0.01)
-    monkeypatch.setattr(racers, "ENOUGH_TO_TIME", 10**9)
-    rounds: list[int | None] = []
-    next_sample = race._next_sample
-    monkeypatch.setattr(race, "_next_sample", lambda *given: rounds.append(next_sample(*given)) or rounds[-1])
+    monkeypatch.setattr(rounds, "seconds_per_image", lambda engine, size: 0.01)
+    monkeypatch.setattr(candidates, "ENOUGH_TO_TIME", 10**9)
+    sizes: list[int | None] = []
+    next_sample = rounds._next_sample
+    monkeypatch.setattr(rounds, "_next_sample", lambda *given: sizes.append(next_sample(*given)) or sizes[-1])
     dataset = tw.ImageDataset.from_name("digits")
     found = compare_backbones(dataset, ["starter@32"], budget=4.0)  # at 10 ms an image the first round alone is 5 s
     whole = [500, found.n_available]  # what the rounds would be with all the time
-    assert all(n < most for n, most in zip(rounds, whole, strict=False) if n is not None)
-    assert rounds[0] is not None
+    assert all(n < most for n, most in zip(sizes, whole, strict=False) if n is not None)
+    assert sizes[0] is not None
 
 
 def test_one_class_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""A real Ray on this machine: the same shards as without it, and of what goes wrong exactly the guilty are listed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import make_photo, make_photos
+from topwork.backbones.backbone import Backbone, load_backbone
+from topwork.errors import EnvironmentProblem
+from topwork.features import cluster
+from topwork.features.cluster import extract_on_ray
+from topwork.features.plan import make_plan
+from topwork.features.sharded import CRASHED, HUNG, Extraction, extract_shards, with_extracted
+from topwork.objects import open_objects
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")  # Ray's own
+STARTER = ("--backbone", "starter", "--size", "32")
+
+
+def shards_in(store: Path) -> dict[str, bytes]:
+    return {path.relative_to(store).as_posix(): path.read_bytes() for path in store.rglob("*.shard")}
+
+
+def test_a_cluster_writes_what_one_process_writes(photos: Path, tmp_path: Path, topwork: Callable[..., Any]) -> None:
+    (photos / "ash" / "broken.jpg").write_bytes(b"no picture")
+    shards = (*STARTER, "--shard-size", "5", "--json")
+    answer = topwork("extract", photos, "--store", "ray", *shards, "--ray", "local")
+    assert answer.status == 0, answer.err
+    assert topwork("extract", photos, "--store", "plain", *shards).out == answer.out
+    assert json.loads(answer.out)["shards_done"] == 8
+    assert shards_in(tmp_path / "ray") == shards_in(tmp_path / "plain")
+
+
+def test_exactly_the_guilty_images_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import topwork as tw
+
+    monkeypatch.setattr(cluster, "_LEAST_DEADLINE", 5.0)
+    killed = tmp_path / "killed"
+    photos = make_photos(tmp_path / "photos", n=3)
+    for name in ("crashes", "hangs", "raises"):
+        make_photo((50, 170, 60), len(name)).save(photos / "birch" / f"{name}.png")
+    store = open_objects(str(tmp_path / "store"))
+    backbone = load_backbone("starter", size=32)
+    extraction = Extraction(make_plan(str(photos), store, images_of_shard=6), store, backbone)
+
+    def load() -> Backbone:  # on the node
+        import os
+        import signal
+        import time
+
+        from topwork.backbones.backbone import load_backbone
+        from topwork.features import pipeline
+
+        plain = pipeline.read_square
+
+        def odd(content: Any, recipe: Any, name: str) -> Any:
+            if "0.png" in name and not killed.exists():  # as if somebody killed the worker, once
+                killed.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            if "crashes" in name:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if "hangs" in name:
+                time.sleep(3600)
+            if "raises" in name:
+                raise RuntimeError("never seen")
+            return plain(content, recipe, name)
+
+        pipeline.read_square = odd  # type: ignore[assignment]
+        return load_backbone("starter", size=32)
+
+    found = extract_on_ray(extraction, load, address="local", deadline=5)
+    assert (found.n_shards_done, found.n_images_done) == (2, 12)
+    assert {image.name: image.reason for image in found.bad} == {
+        "birch/crashes.png": CRASHED,
+        "birch/hangs.png": HUNG,
+        "birch/raises.png": "RuntimeError: never seen",
+    }
+    dataset = with_extracted(tw.ImageDataset.load(photos), backbone, store)
+    assert len(dataset) == 10
+    assert extract_shards(extraction).n_shards_done == 2  # nothing is left to do
+
+
+def test_no_cluster_is_a_sentence(photos: Path, tmp_path: Path) -> None:
+    store = open_objects(str(tmp_path / "store"))
+    extraction = Extraction(make_plan(str(photos), store), store, load_backbone("starter", size=32))
+    for address in ("127.0.0.1:1", "nowhere"):
+        with pytest.raises(EnvironmentProblem, match=f"There is no Ray cluster at '{address}'"):
+            extract_on_ray(extraction, lambda: load_backbone("starter", size=32), address=address)
