@@ -53,6 +53,7 @@ SPARE = 256
 LONGEST_NAME = 200
 MOST_LEARNED = 3000
 """Labels that the page learns from, drawn from all: more would take seconds after each one. Training takes all."""
+_NEXT_WHY = "the next of the images without a label"
 _CURVE_GROWS = 1.1
 
 
@@ -165,8 +166,10 @@ class Session:
                 taken = {one.id for one in found}
                 others = self._order[self._open_mask()[self._order]][:n].tolist()
                 others = [i for i in others if i not in taken][: n - len(found)]
-                self._drawn.update(others)
-                found += [Suggestion(i, DRAWN_WHY, True) for i in others]
+                is_drawn = not self.analysis.queue  # later, doubt decides which of these are labelled
+                if is_drawn:
+                    self._drawn.update(others)
+                found += [Suggestion(i, DRAWN_WHY if is_drawn else _NEXT_WHY, is_drawn) for i in others]
             return {"items": [self.item(one.id, one.why) for one in found], "why": found[0].why if found else ""}
 
     def item(self, place: int, why: str | None = None) -> dict[str, Any]:
@@ -556,7 +559,7 @@ class Session:
                 found = analyse(features, ready, ready[is_open], lesson, n_drawn=n_drawn, order=order)
                 with self._lock:
                     self.analysis = found
-                    self._drawn.update(one.id for one in found.queue if one.is_drawn)
+                    self._drawn = {one.id for one in found.queue if one.is_drawn}
             with self._lock:
                 self.is_fitting = self._changed.is_set()
                 self.version += 1
