@@ -250,7 +250,7 @@ def test_heic_is_read_upright() -> None:
         (b"8BPS\0\1", "it is a Photoshop file"),
         (b"\xff\x0a\x00", "it is a JPEG XL"),
         (b"\0\0\0\x20ftypisom" + bytes(40), "it is a film"),
-        (b"\0\0\0\x18ftypcrx " + bytes(40), "a picture of the kind 'crx '"),
+        (b"\0\0\0\x18ftypxyz " + bytes(40), "a picture of the kind 'xyz '"),
         (b"PK\x03\x04abc", "it is a ZIP archive"),
         (b"  <!DOCTYPE html><html>", "it is a web page, not the picture"),
         (b"\xef\xbb\xbf<HTML>", "it is a web page, not the picture"),
