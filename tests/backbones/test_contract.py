@@ -35,6 +35,11 @@ TOLERANCE = 1e-4
 
 EXPORTED = (*COURSE, "starter", "mobilenet_v2", "efficientnet_b0", "convnext_tiny")
 
+FIRST_OF_KIND = (*EXPORTED, "efficientnet_v2_b0", "efficientnet_lite0", "nasnet_mobile", "vgg16")
+KINDS = ("efficientnet_v2", "efficientnet_b", "efficientnet_lite", "convnext", "nasnet", "vgg")
+FURTHER_SIZES = {name for name in cards() if name.startswith(KINDS)} - {*FIRST_OF_KIND}
+"""Larger networks of a kind of which the smallest is tested: seven minutes, and 13 GB of memory."""
+
 GAINS = {"efficientnet_v2": 1.1, "efficientnet_b": 1.8}
 """What swish wants. With more, these networks are chaotic: one pixel changed by one level changes every feature, and no
 two ways of adding agree. With less, all images look the same."""
@@ -86,7 +91,7 @@ def run(engine: Engine, images: np.ndarray, at_a_time: int) -> np.ndarray:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.large) if card.parameters > 1e8 and name not in COURSE else name
+        pytest.param(name, marks=pytest.mark.large) if name in FURTHER_SIZES else name
         for name, card in cards().items()
         if card.builder  # those from files: test_network_files.py
     ],
