@@ -381,7 +381,7 @@ def test_damaged_facts_of_the_store_are_made_again(topwork: Topwork, photos: Pat
         (("train", "digits", "--top", "big"), "Expected --top to be linear, or sizes"),
         (("train", "digits", "--top", "8", "--dropout", "1.5"), "dropout: 0 or more, below 1; got 1.5"),
         (("train", "digits", "--test", "2"), "test fraction in 0..0.9"),
-        (("train", "digits", "--label-column", "x"), "--label-column x is for a CSV or Parquet table"),
+        (("train", "digits", "--label-column", "x"), "--label-column x is for a table or an archive"),
         (("train", "digits", "--device", "gpu"), "JAX sees no accelerator"),
         (("train", "digits", "--backbone", "starter", "--weights", "imagenet"), "no ImageNet weights of starter"),
         (("cache", "--older-than", "3"), "go with --prune"),
@@ -401,7 +401,7 @@ def test_classes_one_folder_further_down(topwork: Topwork, photos: Path, tmp_pat
     outer = tmp_path / "outer"
     outer.mkdir()
     photos.rename(outer / "photos")
-    refused(topwork("train", outer), "Are the classes one folder further down? Then give", str(outer / "photos"))
+    refused(topwork("train", outer), "Are the classes further down? Then give", str(outer / "photos"))
 
 
 def test_folders_that_may_not_be_meant_are_named(topwork: Topwork, photos: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -73,7 +74,11 @@ def test_fractions_negative_and_large_numbers() -> None:
 def test_unsigned_whole_numbers_of_32_bits(tmp_path: Path) -> None:
     """Pillow reads what is above 2^31 - 1 as negative numbers."""
     values = np.linspace(0, 4e9, 64).reshape(8, 8).astype("<u4")
-    Image.fromarray(values.view("<i4")).save(tmp_path / "0.tif", tiffinfo={339: 1})
+    Image.fromarray(values.view("<i4")).save(tmp_path / "0.tif")
+    signed, unsigned = (struct.pack("<HHIHH", 339, 3, 1, kind, 0) for kind in (2, 1))  # the tag of the numbers' kind
+    content = (tmp_path / "0.tif").read_bytes()
+    assert content.count(signed) == 1
+    (tmp_path / "0.tif").write_bytes(content.replace(signed, unsigned))
     found = np.asarray(read_image(tmp_path / "0.tif", "x", value_range=(0, 4e9)))[..., 0]
     assert np.all(np.diff(found.ravel().astype(int)) >= 0)
     assert (found[0, 0], found[-1, -1]) == (0, 255)
