@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import Request, urlopen
 
+import numpy as np
 import pytest
 
 _CACHE = tempfile.TemporaryDirectory(prefix="topwork-tests-", ignore_cleanup_errors=True)
@@ -148,3 +149,13 @@ def bucket(s3_server: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch) -> It
     objects._open.cache_clear()
     yield f"s3://bucket/{uuid.uuid4().hex}/"
     objects._open.cache_clear()
+
+
+@pytest.fixture
+def no_random_initialisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras on JAX spends most of its building time drawing weights that nobody uses."""
+    from keras.src.initializers import random_initializers
+
+    for kind in vars(random_initializers).values():
+        if isinstance(kind, type) and "__call__" in vars(kind):
+            monkeypatch.setattr(kind, "__call__", lambda self, shape, dtype=None: np.zeros(shape, np.float32))

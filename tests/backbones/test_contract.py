@@ -45,14 +45,7 @@ GAINS = {"efficientnet_v2": 1.1, "efficientnet_b": 1.8}
 two ways of adding agree. With less, all images look the same."""
 
 
-@pytest.fixture(autouse=True)
-def no_random_initialisation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keras on JAX spends most of its building time drawing weights that are replaced at once."""
-    from keras.src.initializers import random_initializers
-
-    for kind in vars(random_initializers).values():
-        if isinstance(kind, type) and "__call__" in vars(kind):
-            monkeypatch.setattr(kind, "__call__", lambda self, shape, dtype=None: np.zeros(shape, np.float32))
+pytestmark = pytest.mark.usefixtures("no_random_initialisation")
 
 
 @pytest.fixture(autouse=True)
