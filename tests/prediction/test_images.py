@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import make_photo
+from topwork.data import raw
 from topwork.data.decoding import SUFFIXES, begins_as_image, read_square
 from topwork.data.sources import ImageSource
 from topwork.errors import DataError
@@ -89,10 +90,18 @@ def test_one_image_in_standard_input() -> None:
 
 
 def test_every_format_is_known_by_its_first_bytes(tmp_path: Path) -> None:
-    for suffix in SUFFIXES - {".heic", ".heif", ".hif", ".dcm", ".dicom"}:  # which Pillow doesn't write
+    for suffix in SUFFIXES - raw.SUFFIXES - {".heic", ".heif", ".hif", ".dcm", ".dicom"}:  # which Pillow doesn't write
         path = tmp_path / f"1{suffix}"
         make_photo((1, 2, 3), 0).save(path)
         assert begins_as_image(path.read_bytes()[:16])
+    for head in (
+        b"\0\0\0\x18ftypcrx ",
+        b"FUJIFILMCCD-RAW ",
+        b"IIRO\x08\0\0\0",
+        b"IIU\0\x18\0\0\0",
+        b"II*\0\x10\0\0\0CR\2\0",
+    ):
+        assert begins_as_image(head)
     for path_like in (b"BM 1995/photo 1.png\n", b"RIFF.png", b"II.tif\nIII.tif", b"GIF.gif", b"\xff\xfe.png", b""):
         assert not begins_as_image(path_like[:16])
 

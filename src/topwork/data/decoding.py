@@ -239,7 +239,7 @@ def begins_as_image(head: bytes) -> bool:
     if head.startswith(b"RIFF"):
         return head[8:12] == b"WEBP"
     if head[4:8] == b"ftyp":
-        return head[8:12] in (*_HEIC, b"avif", b"avis")
+        return head[8:12] in (*_HEIC, b"avif", b"avis", b"crx ")
     if head.startswith(b"BM"):  # a path may begin so too, but has no zeros where BMP keeps a reserved field
         return head[6:10] == bytes(4)
     return any(head.startswith(beginning[:12]) for beginning, _ in _KINDS) or raw_kind(io.BytesIO(head)) != ""
