@@ -20,7 +20,10 @@ from topwork.features.plan import make_plan
 from topwork.features.sharded import CRASHED, HUNG, Extraction, extract_shards, with_extracted
 from topwork.objects import open_objects
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")  # Ray's own
+pytestmark = pytest.mark.filterwarnings(
+    *("ignore::ResourceWarning", "ignore::DeprecationWarning"),  # Ray's own
+    "ignore:os.fork:RuntimeWarning",  # JAX's, which other tests have loaded; Ray's forks become other programs at once
+)
 STARTER = ("--backbone", "starter", "--size", "32")
 
 
