@@ -34,6 +34,6 @@ Frame: TypeAlias = Literal["crop", "pad", "squash"]
 Filter: TypeAlias = Literal["bicubic", "bilinear"]
 ValueRange: TypeAlias = tuple[float, float]
 """Which pixel values become black and white, of pictures deeper than 8 bits."""
-Part: TypeAlias = Literal["last-block", "last-stage"]
+Part: TypeAlias = Literal["last-block", "last-stage", "all"]
 """What of a network is fine-tuned."""
 OnBadImage: TypeAlias = Literal["skip", "stop"]

@@ -32,6 +32,11 @@ def listed(names: Sequence[str], *, what: tuple[str, str] = ("class", "classes")
     return f"{what[len(names) > 1]} {first(list(map(repr, names)), most=most)}"
 
 
+def tuned_part(part: str, cut: str) -> str:
+    """What of a network was fine-tuned: `the last stage (above stage2_block2_relu)`, or `all layers`."""
+    return "all layers" if part == "all" else f"the {part.replace('-', ' ')} (above {cut})"
+
+
 def without(class_names: Sequence[str]) -> str:
     """What leaves these classes out, as the command line's own words make flags of it: `` `ignore_classes=fox` ``."""
     more = " …" if len(class_names) > _MOST_LEFT_OUT else ""

@@ -13,12 +13,15 @@ import pytest
 
 import topwork as tw
 from helpers import Heard, answers_elsewhere, make_photos
+from topwork.backbones.weights import keep_changed, tensors_by_place
 from topwork.classifier import fine_tuning
 from topwork.errors import OptionError, StorageError
 from topwork.features import extraction
-from topwork.features.extraction import extract_activations, extract_features, feature_facts
-from topwork.tuning.choice import HALF, LAST, LINEAR, choose
+from topwork.features.extraction import PIXELS, extract_activations, extract_features, feature_facts
+from topwork.tuning import training as tuning_training
+from topwork.tuning.choice import ALL_STAGES, HALF, LAST, LINEAR, choose
 from topwork.tuning.plan import find_cut
+from topwork.tuning.tail import split_parameters
 from topwork.tuning.training import Tuner
 
 Topwork = Callable[..., Any]
@@ -89,9 +92,6 @@ def test_its_features_are_never_taken_for_its_parents(linear: tw.ImageClassifier
 
 def test_training_begins_with_what_the_linear_top_says(linear: tw.ImageClassifier) -> None:
     """And a network that is written back unchanged is the same to the byte."""
-    from topwork.backbones.weights import keep_changed, tensors_by_place
-    from topwork.tuning.tail import split_parameters
-
     backbone, training = linear.backbone, linear.training
     assert training is not None
     cut = find_cut(backbone, "last-stage")
@@ -122,7 +122,7 @@ def test_the_network_is_one_like_others(
         assert answer.status == 0, answer.err
     assert topwork("explain", tmp_path / "tuned", images[0]).status == 0
     said = topwork("info", tmp_path / "tuned").out
-    assert "the last stage, above stage2_block2_relu" in said
+    assert "the last stage (above stage2_block2_relu)" in said
     assert "its own, fine-tuned above stage2_block2_relu" in said
 
 
@@ -142,13 +142,66 @@ def test_stopped_and_run_again_it_is_the_same_to_the_byte(
     heard = Heard()
     assert tw.fine_tune(linear, reporter=heard) is linear
     assert "fine-tuning was stopped: the linear top is kept" in heard.warnings[0]
-    assert "Fine-tuning the last stage of starter: 8 layers with 849,792 parameters" in heard.notes[0]
+    assert "the last stage (above stage2_block2_relu), 8 layers with 849,792 parameters" in heard.notes[0]
     again = tw.fine_tune(linear, reporter=Heard())
     assert n_calls == 3 + 1 + 1 + 4 + 1  # the time, one rate, four folds, all images
     assert again.backbone.weights.digest == tuned.backbone.weights.digest
     assert again.top.tensors().keys() == tuned.top.tensors().keys()  # type: ignore[attr-defined]
     for name, values in again.top.tensors().items():  # type: ignore[attr-defined]
         assert np.array_equal(values, tuned.top.tensors()[name])  # type: ignore[attr-defined]
+
+
+def test_all_of_a_network_is_trained_from_pixels_and_starts_from_the_same_answers(linear: tw.ImageClassifier) -> None:
+    training = linear.training
+    assert training is not None
+    cut = find_cut(linear.backbone, "all")
+    assert cut.is_whole
+    assert cut.n_parameters == linear.backbone.card.parameters
+    heard = Heard()
+    tuned = tw.fine_tune(linear, "all", reporter=heard)
+    assert "Fine-tuning starter: all layers" in heard.notes[0]
+    assert "Pixels take" in heard.notes[0]
+    assert tuned.backbone.weights.origin == "its own, fine-tuned as a whole"
+    found = tuned.training and tuned.training.fine_tuning
+    assert found
+    assert found.chosen == LAST
+    # the written-back network answers what its training ended with
+    before, after = (tensors_by_place(one.backbone.weights) for one in (linear, tuned))
+    n_changed = sum(not np.array_equal(before[place], after[place]) for place in before)
+    trained, _ = split_parameters(cut.above, before)
+    assert n_changed == len(trained)
+    assert tw.evaluate(tuned, training.dataset.test).accuracy.value > 0.9
+
+
+def test_the_first_layers_of_a_whole_network_see_what_the_frozen_network_sees(linear: tw.ImageClassifier) -> None:
+    backbone, training = linear.backbone, linear.training
+    assert training is not None
+    cut = find_cut(backbone, "all")
+    pixels = extract_activations(training.dataset, replace(backbone, output=PIXELS, pooling="flatten"))
+    trained, fixed = split_parameters(cut.above, tensors_by_place(backbone.weights))
+    tuner = Tuner(cut.above, cut.shape, trained, fixed, 0.5, pixels=backbone.card.preprocessing)
+    logits = tuner.logits(tuner.start(training.top.stack_), pixels.values, np.arange(len(pixels.values)))
+    expected = training.top.stack_.logits(training.features.values)
+    assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()  # pixels fit into float16 whole
+
+
+def test_a_top_on_all_stages_is_compared_and_kept_where_it_is_as_good(honest: None, pictures: Path) -> None:
+    dataset = tw.ImageDataset.load(str(pictures)).split(test=0.2)
+    linear = tw.fit_classifier(dataset, tw.load_backbone("starter", size=32, pooling="stages"), verbose=False)
+    kept = tw.fine_tune(linear, "last-block", verbose=False)
+    assert kept.top is linear.top
+    assert kept.training is not None
+    assert kept.training.fine_tuning is not None
+    assert [one.name for one in kept.training.fine_tuning.candidates] == [ALL_STAGES, HALF, LAST]
+    assert kept.training.fine_tuning.chosen == ALL_STAGES
+
+
+def test_without_memory_for_a_step_it_says_what_to_do(
+    linear: tw.ImageClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning_training, "fits", lambda n_bytes: False)
+    with pytest.raises(StorageError, match="Fine-tune a smaller part, or take a smaller `size`"):
+        tw.fine_tune(linear, "last-block", verbose=False)
 
 
 def test_where_each_training_diverges_the_linear_top_is_kept(
@@ -191,9 +244,8 @@ def test_the_command_line_keeps_the_linear_top_where_it_is_as_good(
     [
         (("--fine-tune", "--top", "16"), "leave --top out"),
         (("--fine-tune", "--flip"), "leave --flip out"),
-        (("--fine-tune", "--features", "auto"), "leave --features auto out"),
         (("--fine-tune", "--test", "cv"), "--test 0.2"),
-        (("--fine-tune", "all"), "'all' is not one of"),
+        (("--fine-tune", "most"), "'most' is not one of"),
         (("--views", "2"), "--views goes with --fine-tune"),
     ],
 )

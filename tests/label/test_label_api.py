@@ -14,6 +14,7 @@ from PIL import Image
 from helpers import COLOURS, make_photo
 from topwork.data.dataset import ImageDataset
 from topwork.errors import StorageError
+from topwork.label import session
 from topwork.label.analysis import DRAWN
 
 
@@ -44,6 +45,23 @@ def test_labels_teach_and_the_page_tells_how_well(unlabelled: Path, opened: Call
         assert unknown["total"] == 42
         right = [item["name"].startswith(item["predicted"]) for item in unknown["items"]]
         assert sum(right) > 35
+
+
+def test_what_goes_wrong_while_learning_is_said_and_learning_goes_on(
+    unlabelled: Path, opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = session.analyse
+
+    def wrong(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(session, "analyse", right)
+        raise ZeroDivisionError("of the test")
+
+    with opened(unlabelled) as page:
+        monkeypatch.setattr(session, "analyse", wrong)
+        page.label_all(3)
+        page.wait(lambda state: "A mistake in Topwork: ZeroDivisionError" in (state["message"] or ""))
+        page.label_all(6)
+        assert page.wait(lambda state: state["estimate"] and not state["fitting"])["estimate"]["images"] == 18
 
 
 def test_what_is_next_is_open_and_partly_drawn_by_chance(unlabelled: Path, opened: Callable[..., Any]) -> None:

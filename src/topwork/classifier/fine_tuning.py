@@ -9,13 +9,14 @@ from typing import get_args
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
+from topwork.backbones.backbone import Backbone
 from topwork.backbones.weights import keep_changed, tensors_by_place
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.fitting import Examples, HeldOut
 from topwork.classifier.record import Training
 from topwork.classifier.training import novelty_of
 from topwork.errors import DataError, OptionError
-from topwork.features.extraction import Features, extract_activations, extract_features
+from topwork.features.extraction import PIXELS, Features, extract_activations, extract_features
 from topwork.features.store import store_dir
 from topwork.files import fingerprint
 from topwork.kept import checksum, read_kept, write_kept
@@ -24,19 +25,19 @@ from topwork.progress import Reporter, Task, console_reporter, duration
 from topwork.tops.base import numbered_folds
 from topwork.tops.calibration import fit_temperature
 from topwork.tops.linear import FOLDS, LinearTop
-from topwork.tuning.choice import HALF, LAST, LINEAR, Candidate, FineTuning, choose, is_right
+from topwork.tuning.choice import ALL_STAGES, HALF, LAST, LINEAR, Candidate, FineTuning, choose, is_right
 from topwork.tuning.plan import Cut, find_cut
 from topwork.tuning.tail import split_parameters
 from topwork.tuning.training import BATCH, EPOCHS, Material, Tuner, Weights, n_seen
 from topwork.types import FloatArray, IntArray, Part
+from topwork.words import counted, tuned_part
 
 RATES = (3e-4, 1e-3, 3e-3)
 """Learning rates. 1e-4 gained almost nothing on a far task, and steps relative to the weights diverged."""
 _AFFORDABLE = 7.5e11
 """Images times multiplications above the cut up to which the candidates are cross-validated: half an hour on two cores.
 Beyond, the validation split judges."""
-_NAMES = (LINEAR, HALF, LAST)
-_VERSION = 1
+_VERSION = 2
 """Counts up when training gives something else; part of the key of what is kept of it."""
 
 
@@ -52,14 +53,14 @@ def fine_tune(
     """The classifier with the last part of its network trained too, where that is surely better; else as it is.
 
     The network runs once for each image, up to the cut; its activations there are kept. What lies above is trained
-    from these with the linear top, which it starts from. The trained network, half-and-half weights, and the linear
-    top alone are compared by cross-validation (where that takes too long, by the validation split), and a simpler one
-    is kept unless another is surely right more often. What was chosen is then trained on all images for training and
-    validation. Test images have no part in it.
+    from these with a linear top on the last map, which it starts from. The trained network, half-and-half weights, and
+    the classifier as it is are compared by cross-validation (where that takes too long, by the validation split), and a
+    simpler one is kept unless another is surely right more often. What was chosen is then trained on all images for
+    training and validation. Test images have no part in it.
 
     Args:
         classifier: as from `fit_classifier`, with a `LinearTop` and without `flip`.
-        part: 'last-block' or 'last-stage'.
+        part: 'last-block' or 'last-stage'; or 'all', from kept pixels, which takes many times as long.
         views: how many augmented views of each image are made and kept beside the plain one: cropped, scaled and
             coloured a little.
         seed: of the order of the images, and of their views.
@@ -71,7 +72,7 @@ def fine_tune(
 
     Raises:
         OptionError: it was loaded, or has another top; or its network can't be fine-tuned.
-        StorageError: there is no room for the activations.
+        StorageError: there is no room for the activations, or memory has none for the training.
     """
     reporter = reporter or (console_reporter() if verbose else Reporter())
     if part not in get_args(Part):
@@ -104,12 +105,17 @@ class _Job:
     seed: int
     reporter: Reporter
 
+    @property
+    def network(self) -> Backbone:
+        """The backbone whose features are means over the last map, whatever the linear top learned from."""
+        return replace(self.classifier.backbone, pooling="avg")
+
     def run(self) -> ImageClassifier:
         examples = self.training.examples
         rows = np.sort(examples.learned)
         labels = examples.labels(rows)
         folds = self._folds(rows, labels)
-        tuner = self._tuner(tensors_by_place(self.classifier.backbone.weights))
+        tuner = self._tuner(tensors_by_place(self.network.weights))
         self._announce(tuner, rows, folds)
         views = self._activations(rows)
         bad = next((image for found in views for image in found.bad), None)
@@ -128,14 +134,15 @@ class _Job:
         weights = trial.refit(tuning.rate, tuning.chosen) if tuning.is_better and tuning.rate else None
         if tuning.is_better and weights is None:
             self.reporter.warning("fine-tuning on all images diverged: the linear top is kept.")
-            tuning = replace(tuning, chosen=LINEAR)
+            tuning = replace(tuning, chosen=trial.names[0])
         if weights is None:
             return replace(self.classifier, training=replace(self.training, fine_tuning=tuning))
         return self._tuned(trial, weights, tuning, outcome.logits[tuning.chosen])
 
     def _tuned(self, trial: _Trial, weights: Weights, tuning: FineTuning, logits: FloatArray) -> ImageClassifier:
-        parent, dataset = self.classifier.backbone, self.training.dataset
-        found = keep_changed(parent.card, parent.weights, weights.tail, f"fine-tuned above {self.cut.layer}")
+        parent, dataset = self.network, self.training.dataset
+        how = "fine-tuned as a whole" if self.cut.is_whole else f"fine-tuned above {self.cut.layer}"
+        found = keep_changed(parent.card, parent.weights, weights.tail, how)
         backbone = replace(parent, weights=found)
         features = extract_features(dataset, backbone, device=self.classifier.device, reporter=self.reporter)
         if not np.array_equal(features.indices, self.training.features.indices):
@@ -173,8 +180,23 @@ class _Job:
 
     def _tuner(self, tensors: dict[str, FloatArray]) -> Tuner:
         trained, fixed = split_parameters(self.cut.above, tensors)
-        values = Rows(self.training.examples.values, self.training.examples.learned)[:BATCH]
-        return Tuner(self.cut.above, self.cut.shape, trained, fixed, float(np.sqrt(np.mean(values**2))) or 1.0)
+        values = self.last(np.sort(self.training.examples.learned)[:BATCH])[:]
+        scale = float(np.sqrt(np.mean(values**2))) or 1.0
+        pixels = self.network.card.preprocessing if self.cut.is_whole else None
+        return Tuner(self.cut.above, self.cut.shape, trained, fixed, scale, pixels=pixels)
+
+    @property
+    def sees_all_stages(self) -> bool:
+        """Whether the classifier's own top has learned from the maps of all stages."""
+        return self.classifier.backbone.pooling == "stages" and getattr(self.training.top, "takes_all_", True)
+
+    def seen(self, rows: IntArray) -> Rows:
+        """`(n, D)`, of these rows of the features the columns that the classifier's own top has learned from."""
+        return Rows(self.training.features.values, rows) if self.sees_all_stages else self.last(rows)
+
+    def last(self, rows: IntArray) -> Rows:
+        """`(n, D)`, of these rows of the features the columns that are means over the last map."""
+        return Rows(self.training.features.values, rows).first_columns(self.network.card.n_features)
 
     def _announce(self, tuner: Tuner, rows: IntArray, folds: IntArray) -> None:
         """What will be trained, and what that takes."""
@@ -186,15 +208,16 @@ class _Job:
         if training.n_extracted:
             seconds += training.seconds_features / training.n_extracted * len(rows) * n_views
         self.reporter.note(
-            f"Fine-tuning the {self.part.replace('-', ' ')} of {self.classifier.backbone.name}: {cut.n_layers} layers "
-            f"with {cut.n_parameters:,} parameters above {cut.layer}. Activations take "
+            f"Fine-tuning {self.network.name}: {tuned_part(self.part, cut.layer)}, {counted(cut.n_layers, 'layer')} "
+            f"with {cut.n_parameters:,} parameters. {'Pixels' if cut.is_whole else 'Activations'} take "
             f"{len(rows) * cut.n_bytes * n_views / 1e6:,.0f} MB in the feature store; all of it about "
             f"{duration(seconds)} here"
         )
 
     def _activations(self, rows: IntArray) -> list[Features]:
         dataset = self.training.dataset.select(self.training.features.indices[rows])
-        backbone = replace(self.classifier.backbone, output=self.cut.layer, pooling="flatten")
+        output = PIXELS if self.cut.is_whole else self.cut.layer
+        backbone = replace(self.network, output=output, pooling="flatten")
         extract = partial(extract_activations, dataset, backbone, device=self.classifier.device, reporter=self.reporter)
         return [extract(view=view) for view in range(1 + self.views)]
 
@@ -209,6 +232,7 @@ class _Job:
                 "activations": [found.fingerprint for found in views],
                 "images": checksum(*(np.ascontiguousarray(array).view(np.uint8).data for array in arrays)),
                 "l2": top.l2_,
+                "features": self.training.features.fingerprint,
                 "class_weight": str(top.class_weight),
                 "epochs": EPOCHS,
                 "batch": BATCH,
@@ -249,6 +273,11 @@ class _Trial:
     folder: str
     key: str
 
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """Of the candidates, from the simplest on."""
+        return ALL_STAGES if self.job.sees_all_stages else LINEAR, HALF, LAST
+
     def compare(self) -> _Outcome:
         """Train the candidates without each fold in turn, and choose."""
         n_folds = int(self.folds.max()) + 1
@@ -264,12 +293,12 @@ class _Trial:
             if rate is not None:
                 parts += [self._without(fold, rate, task) for fold in range(1, n_folds)]
         judged = np.flatnonzero((self.folds >= 0) & (self.folds < len(parts)))
-        together = np.empty((len(_NAMES), len(judged), parts[0].shape[2]))
+        together = np.empty((len(self.names), len(judged), parts[0].shape[2]))
         for fold, part in enumerate(parts):
             together[:, self.folds[judged] == fold] = part
-        every = [self._candidate(name, part, judged) for name, part in zip(_NAMES, together, strict=True)]
+        every = [self._candidate(name, part, judged) for name, part in zip(self.names, together, strict=True)]
         candidates = tuple(found for found in every if found is not None)
-        logits = {found.name: together[_NAMES.index(found.name)] for found in candidates}
+        logits = {found.name: together[self.names.index(found.name)] for found in candidates}
         examples = self.job.training.examples
         units = examples.dataset.units(examples.images[self.rows[judged]]).of_image
         tuning = FineTuning(
@@ -290,7 +319,7 @@ class _Trial:
     def refit(self, rate: float, name: str) -> Weights | None:
         """The weights of the chosen candidate, trained on all rows; None where training diverged."""
         everything = np.arange(len(self.rows))
-        start = self.tuner.start(self.job.training.top.stack_)
+        _, start = self._linear_tops(everything)
         with self.job.reporter.task("Fine-tuning on all images", EPOCHS * n_seen(len(everything)), "images") as task:
             last = self.tuner.train(
                 start, self._material(everything), rate=rate, seed=self.job.seed, on_step=task.advance
@@ -308,19 +337,29 @@ class _Trial:
         kept = read_kept(path)
         if kept is not None:
             task.advance(EPOCHS * n_seen(len(others)))
-            return kept.view(np.float64).reshape(len(_NAMES), len(held), n_classes)
-        linear = self.job.training.top
-        values = Rows(self.job.training.features.values, self.rows[others])
-        top = LinearTop(l2=linear.l2_, class_weight=linear.class_weight).fit(values, self.labels[others])
-        start = self.tuner.start(top.stack_)
+            return kept.view(np.float64).reshape(len(self.names), len(held), n_classes)
+        top, start = self._linear_tops(others)
         last = self.tuner.train(start, self._material(others), rate=rate, seed=self.job.seed, on_step=task.advance)
-        result = np.full((len(_NAMES), len(held), n_classes), np.nan)
-        result[0] = self.tuner.logits(start, self.views[0], held)
+        result = np.full((len(self.names), len(held), n_classes), np.nan)
+        result[0] = top.stack_.logits(self.job.seen(self.rows[held])[:])
         if last is not None:
             result[1] = self.tuner.logits(start.half_way_to(last), self.views[0], held)
             result[2] = self.tuner.logits(last, self.views[0], held)
         write_kept(path, result.tobytes())
         return result
+
+    def _linear_tops(self, rows: IntArray) -> tuple[LinearTop, Weights]:
+        """A top like the classifier's own, trained on these rows, and what fine-tuning starts from: on the last map."""
+        own, job = self.job.training.top, self.job
+
+        def fitted(values: Rows) -> LinearTop:
+            top = LinearTop(l2=own.l2_, class_weight=own.class_weight)
+            top.fit(values, self.labels[rows])
+            return top
+
+        last = fitted(job.last(self.rows[rows]))
+        top = fitted(job.seen(self.rows[rows])) if job.sees_all_stages else last
+        return top, self.tuner.start(last.stack_)
 
     def _material(self, rows: IntArray) -> Material:
         labels = self.labels[rows]

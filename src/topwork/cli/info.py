@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from topwork.cli.words import say, say_json
-from topwork.words import first
+from topwork.words import first, tuned_part
 
 if TYPE_CHECKING:
     from topwork.classifier.information import ClassifierInformation
@@ -70,7 +70,7 @@ def _classes(names: tuple[str, ...]) -> str:
 
 
 def _tuned(facts: dict[str, Any]) -> str:
-    return f"the {facts['part'].replace('-', ' ')}, above {facts['cut']}, from weights {facts['parent'][:8]}"
+    return f"{tuned_part(facts['part'], facts['cut'])}, from weights {facts['parent'][:8]}"
 
 
 def _top(facts: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from topwork.cli.options import (
 )
 from topwork.cli.words import cut_remark, frames_remark, say, say_json
 from topwork.types import OnBadImage, Part
-from topwork.words import counted
+from topwork.words import counted, tuned_part
 
 if TYPE_CHECKING:
     from topwork.backbones.backbone import Backbone
@@ -91,7 +91,8 @@ class _TestAs(click.ParamType):  # type: ignore[type-arg]
     is_flag=False,
     flag_value="last-stage",
     type=click.Choice(get_args(Part)),
-    help="Train the last part of the network too, last-stage where none is named; kept only if it is surely better.",
+    help="Train the last part of the network too, last-stage where none is named, or all of it, which takes many times "
+    "as long; kept only if it is surely better.",
 )
 @click.option(
     "--views",
@@ -194,11 +195,8 @@ def train(source: str, **options: Any) -> None:
 
 def _require_tunable(top: list[int], options: dict[str, Any]) -> None:
     """What doesn't go with fine-tuning is said; images for testing are held out."""
-    if top or options["flip"] or options["features"] != "last":
-        other = "--flip" if options["flip"] else f"--features {options['features']}"
-        raise click.UsageError(
-            f"--fine-tune begins with a linear top on the last map: leave {'--top' if top else other} out."
-        )
+    if top or options["flip"]:
+        raise click.UsageError(f"--fine-tune begins with a linear top: leave {'--top' if top else '--flip'} out.")
     if options["test_as"] == "auto":
         from topwork.data.splits import TEST_FRACTION
 
@@ -314,7 +312,7 @@ def _tuning_lines(training: Training) -> list[str]:
         for one in tuning.candidates
     ]
     end = (
-        f"Fine-tuning above {tuning.cut} is surely right more often than what is simpler"
+        f"Fine-tuning {tuned_part(tuning.part, tuning.cut)} is surely right more often than what is simpler"
         if tuning.is_better
         else "Fine-tuning did not beat the linear top; the linear top was kept"
     )

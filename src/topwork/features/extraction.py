@@ -28,6 +28,8 @@ from topwork.types import Device, DigestArray, FloatArray, ImageArray, IntArray,
 
 Tag = TypeVar("Tag")
 
+PIXELS = "(pixels)"
+"""The `output` of a backbone whose map at the cut is the image itself: all of the network lies above."""
 MOST_BAD = 0.1
 """A run in which more than this part of the images can't be read stops."""
 
@@ -106,7 +108,7 @@ def extract_activations(
 
     Args:
         dataset: the images.
-        backbone: its `output` is the layer at the cut, its pooling 'flatten'.
+        backbone: its `output` is the layer at the cut, or `PIXELS`; its pooling 'flatten'.
         view: 0 for the images as they are; else the number of an augmented view (`features/augmentation.py`).
         device: 'cpu', 'gpu' or 'auto'.
         reporter: hears how far it is.
@@ -140,7 +142,7 @@ def extract_thumbnails(dataset: Images, side: int, *, reporter: Reporter | None 
         "decoding": DECODING_VERSION,
         **recipe.facts(),
     }
-    view = _View("Making thumbnails", facts, recipe, lambda: _ThumbnailEngine(side * side * 3))
+    view = _View("Making thumbnails", facts, recipe, lambda: _PixelEngine(side))
     return _extract(dataset, view, "skip", reporter or Reporter())
 
 
@@ -154,12 +156,13 @@ class _View:
     open_engine: Callable[[], Engine]
 
 
-@dataclass
-class _ThumbnailEngine:
+class _PixelEngine:
     """Pixels as they are, for `Engine`'s contract."""
 
-    n_features: int
-    batch_size: int = 64
+    batch_size = 64
+
+    def __init__(self, side: int) -> None:
+        self.n_features = side * side * 3
 
     def run(self, batches: Iterable[tuple[Tag, ImageArray]]) -> Iterator[tuple[Tag, FloatArray]]:
         for tag, batch in batches:
@@ -181,7 +184,10 @@ class _ActivationEngine:
     """An engine that gives maps in float16, of the images or of an augmented view of them."""
 
     def __init__(self, backbone: Backbone, device: Device, view: int) -> None:
-        self._plain, self._view = open_engine(backbone, device), view
+        self._plain: Engine = (
+            _PixelEngine(backbone.size) if backbone.output == PIXELS else open_engine(backbone, device)
+        )
+        self._view = view
         self.n_features, self.batch_size = self._plain.n_features, self._plain.batch_size
 
     def run(self, batches: Iterable[tuple[Tag, ImageArray]]) -> Iterator[tuple[Tag, FloatArray]]:

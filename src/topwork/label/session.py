@@ -467,15 +467,19 @@ class Session:
     # what runs behind
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except Stopped:
-            pass
-        except TopworkError as error:
-            self._say(str(error))
-        except Exception as error:  # a thread that ends must not end without a word
-            self._say(f"A mistake in Topwork: {type(error).__name__}: {error}. Labels are still kept.")
-        self.is_extracting = self.is_extracting and work != self._extract
+        while not self._stop.is_set():
+            try:
+                work()
+            except Stopped:
+                pass
+            except TopworkError as error:
+                self._say(str(error))
+            except Exception as error:  # a thread that ends must not end without a word
+                self._say(f"A mistake in Topwork: {type(error).__name__}: {error}. Labels are still kept.")
+            if work == self._extract:  # what can't be read now can't be read in a moment
+                self.is_extracting = False
+                return
+            self.is_fitting = False
 
     def _say(self, text: str) -> None:
         with self._lock:

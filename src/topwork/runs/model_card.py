@@ -9,7 +9,7 @@ from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.record import Training
 from topwork.data.corrections import UNCORRECTED, Corrections
 from topwork.evaluation.metrics import Evaluation
-from topwork.words import counted
+from topwork.words import counted, tuned_part
 
 
 def model_card(classifier: ImageClassifier, training: Training, test: Evaluation, command: str) -> str:
@@ -74,8 +74,8 @@ def _fine_tuned(classifier: ImageClassifier) -> list[str]:
     if facts is None:
         return []
     return [
-        f"- Fine-tuned: the {facts['part'].replace('-', ' ')} ({facts['n_layers']} layers above `{facts['cut']}`, "
-        f"{facts['n_parameters']:,} parameters), {facts['epochs']} epochs, learning rate {facts['rate']:g}, seed "
+        f"- Fine-tuned: {tuned_part(facts['part'], facts['cut'])}, {counted(facts['n_layers'], 'layer')} with "
+        f"{facts['n_parameters']:,} parameters; {facts['epochs']} epochs, learning rate {facts['rate']:g}, seed "
         f"{facts['seed']}, {counted(facts['views'], 'augmented view')} of each image, {facts['chosen']} weights; from "
         f"weights with the digest {facts['parent']}."
     ]

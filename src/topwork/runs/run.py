@@ -93,8 +93,8 @@ def train(
         backbone: see `fit_classifier`, as for top, flip, seed, on_bad_image and device.
         top: a scikit-learn classifier; None means `LinearTop()`.
         flip: whether the top sees the training images flipped too.
-        fine_tune: 'last-block' or 'last-stage', to train that part of the network too where it is surely better (see
-            `topwork.fine_tune`); None leaves the network frozen. It wants test images: where neither the data nor
+        fine_tune: 'last-block', 'last-stage' or 'all', to train that part of the network too where it is surely better
+            (see `topwork.fine_tune`); None leaves the network frozen. It wants test images: where neither the data nor
             `split` brings any, a fifth of the images is held out for them.
         views: of fine-tuning, how many augmented views of each image are made.
         seed: given to the top.

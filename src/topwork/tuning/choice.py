@@ -10,8 +10,8 @@ import numpy as np
 
 from topwork.types import FloatArray, IntArray
 
-LINEAR, HALF, LAST = "linear top", "half-and-half", "fine-tuned"
-"""From the simplest on; the second has the mean of the weights before and after."""
+LINEAR, ALL_STAGES, HALF, LAST = "linear top", "all stages", "half-and-half", "fine-tuned"
+"""A linear top on the last map, or on those of all stages; the mean of the weights before and after; those after."""
 _SURE = 1.645
 """Standard errors by which a candidate must be right more often than a simpler one: one-sided, 5 %."""
 
@@ -59,7 +59,7 @@ class FineTuning:
     @property
     def is_better(self) -> bool:
         """Whether fine-tuning beat the linear top."""
-        return self.chosen != LINEAR
+        return self.chosen in (HALF, LAST)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -1,10 +1,10 @@
-"""Where a network can be cut, and which cut a person means by its last block or its last stage."""
+"""Where a network can be cut, and which cut a person means by its last block, its last stage, or all of it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from topwork.backbones.backbone import Backbone
 from topwork.backbones.cards import cards
@@ -35,6 +35,11 @@ class Cut:
     def layer(self) -> str:
         """The name of the layer after which the network is cut."""
         return self.below[-1].name
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing lies below: the map at the cut is the image itself."""
+        return len(self.below) == 1
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,7 +78,7 @@ class Cut:
 
 
 def find_cut(backbone: Backbone, part: Part) -> Cut:
-    """Where a backbone is cut to fine-tune its last block or its last stage.
+    """Where a backbone is cut to fine-tune its last block, its last stage, or all of it.
 
     Raises:
         OptionError: the backbone comes from a file, has layers that can't be fine-tuned, or isn't pooled by means.
@@ -83,12 +88,12 @@ def find_cut(backbone: Backbone, part: Part) -> Cut:
         raise OptionError(
             f"{backbone.name} comes from a file, and only networks that Keras builds can be fine-tuned: {able}."
         )
-    if backbone.pooling != "avg":
+    if backbone.pooling not in ("avg", "stages"):
         raise OptionError(
             f"Fine-tuning goes on from features that are means over the last map; got `pooling={backbone.pooling}`. "
             "Leave it out."
         )
-    cut = cut_of(layers_of(backbone), part)
+    cut = cut_of(layers_of(replace(backbone, pooling="avg")), part)
     unknown = sorted({layer.kind for layer in cut.above if not is_computed(layer)}) if cut else []
     if cut is None or unknown:
         why = f"above the cut lie layers that can't be trained here ({', '.join(unknown)})" if cut else "no blocks"
@@ -118,12 +123,14 @@ def possible_cuts(layers: Sequence[Layer]) -> list[int]:
 
 
 def cut_of(layers: Sequence[Layer], part: Part) -> Cut | None:
-    """The cut below the last block or the last stage; None where the network has no blocks.
+    """The cut below the last block, the last stage, or the first layer; None where the network has no blocks.
 
     A block ends in a sum, a concatenation or a pool, and the relu behind it. The last stage is what sees maps of the
     last size. Where the first block with these only makes them smaller, it still belongs to the stage before: so in
     ResNetV2, whose blocks halve at their end, and in networks with blocks or pools made for it (Inception, DenseNet).
     """
+    if part == "all":
+        return _cut(layers, 0)
     # a single convolution behind the last block goes with it
     blocks = [place for place in _block_ends(layers) if _n_convolutions(layers[place + 1 :]) > 1]
     if part == "last-block":

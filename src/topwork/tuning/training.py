@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 
 from topwork.backbones.layers import Layer
+from topwork.backbones.preprocessing import Preprocessing
+from topwork.errors import StorageError
 from topwork.keras_door import import_jax
+from topwork.memory import available_memory, fits, gigabytes
 from topwork.tops.dense_stack import DenseStack
 from topwork.tuning.tail import Parameters, make_tail
 from topwork.types import FloatArray, IntArray
@@ -74,11 +77,19 @@ class Tuner:
         shape: `(h, w, c)`, of the map at the cut.
         trained: the parameters above the cut that are trained, as they are in the network.
         fixed: the others.
+        pixels: what an image goes through first, where the map at the cut is the image itself.
         scale: the root mean square of the features: steps in the top's kernel do not depend on their size then.
     """
 
     def __init__(
-        self, above: Sequence[Layer], shape: tuple[int, ...], trained: Parameters, fixed: Parameters, scale: float
+        self,
+        above: Sequence[Layer],
+        shape: tuple[int, ...],
+        trained: Parameters,
+        fixed: Parameters,
+        scale: float,
+        *,
+        pixels: Preprocessing | None = None,
     ) -> None:
         jax = import_jax()
         self.shape, self.scale, self._n_features = shape, scale, above[-1].shape[-1]
@@ -86,13 +97,15 @@ class Tuner:
         tail = make_tail(above)
 
         def features(weights: Any, fixed: Any, x: Any) -> Any:
-            return tail(weights[0], fixed, x.astype("float32").reshape(-1, *shape))
+            x = x.astype("float32").reshape(-1, *shape)
+            return tail(weights[0], fixed, x if pixels is None else _prepared(x, pixels))
 
         def logits(weights: Any, fixed: Any, x: Any) -> Any:
             return features(weights, fixed, x) / scale @ weights[1] + weights[2]
 
         self._logits = jax.jit(logits)
-        self._step = jax.jit(_step_function(logits), donate_argnums=0)
+        self._jitted = jax.jit(_step_function(logits), donate_argnums=0)
+        self._steps: dict[int, Any] = {}
 
     def start(self, top: DenseStack) -> Weights:
         """What training begins with: the network as it is, and a linear top on its features."""
@@ -119,6 +132,9 @@ class Tuner:
             rate: the highest learning rate.
             seed: of the order of the images, and of their views.
             on_step: hears of how many images each step was.
+
+        Raises:
+            StorageError: memory has no room for a step.
         """
         jax = import_jax()
         jnp = jax.numpy
@@ -126,8 +142,10 @@ class Tuner:
         zeros = jax.tree.map(jnp.zeros_like, weights)
         state = (weights, zeros, jax.tree.map(jnp.zeros_like, weights), jnp.zeros((), jnp.float32))
         for number, (x, y, w) in enumerate(_batches(material, seed), 1):
-            now = rate * _schedule(number, EPOCHS * _n_steps(len(material.rows)))
-            state, loss = self._step(state, self._fixed, x, y, w, np.float32(now))
+            now = np.float32(rate * _schedule(number, EPOCHS * _n_steps(len(material.rows))))
+            if len(y) not in self._steps:
+                self._steps[len(y)] = self._compiled(state, self._fixed, x, y, w, now)
+            state, loss = self._steps[len(y)](state, self._fixed, x, y, w, now)
             if not np.isfinite(float(loss)):
                 return None
             on_step(len(y))
@@ -144,6 +162,18 @@ class Tuner:
         times: list[float] = []
         self.train(self.start(top), material, rate=0.0, seed=0, on_step=lambda n: times.append(time.perf_counter()))
         return (times[-1] - times[0]) / (len(times) - 1) / BATCH
+
+    def _compiled(self, *arguments: Any) -> Any:
+        """A step for batches of one size, if memory has room for it."""
+        step = self._jitted.lower(*arguments).compile()
+        facts = step.memory_analysis()
+        needed = int(facts.temp_size_in_bytes) if facts is not None else 0
+        if not fits(needed):
+            raise StorageError(
+                f"Training above this cut takes {gigabytes(needed)} of memory for {len(arguments[3])} images at once, "
+                f"and {gigabytes(available_memory())} are free. Fine-tune a smaller part, or take a smaller `size`."
+            )
+        return step
 
     def logits(self, weights: Weights, views: FloatArray, rows: IntArray) -> FloatArray:
         """`(n, K)` float64 logits of some rows of `(N, h * w * c)` activations."""
@@ -185,6 +215,11 @@ def _schedule(step: int, n_steps: int) -> float:
     if step <= warm:
         return step / warm
     return float(0.5 * (1 + np.cos(np.pi * (step - warm) / max(1, n_steps - warm))))
+
+
+def _prepared(x: Any, pixels: Preprocessing) -> Any:
+    ordered = x[..., ::-1] if pixels.reverse_channels else x
+    return ordered * np.array(pixels.scale, np.float32) + np.array(pixels.offset, np.float32)
 
 
 def _step_function(logits: Callable[..., Any]) -> Callable[..., Any]:
