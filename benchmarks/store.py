@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from common import arguments, seconds
-from topwork.features.store import new_shelf, open_shelf
+from topwork.features.store import new_kept, open_kept
 
 FACTS = {"backbone": "benchmark"}
 
@@ -29,7 +29,7 @@ def main() -> None:
     digests = np.array([random.bytes(16) for _ in range(n)], dtype="S16")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TOPWORK_CACHE"] = folder
-        with new_shelf(FACTS, 1024).writer() as writer:
+        with new_kept(FACTS, 1024).writer() as writer:
             for start in range(0, n, 32):
                 writer.add(digests[start : start + 32], values[start : start + 32])
         plain = Path(folder) / "plain.npy"
@@ -41,9 +41,9 @@ def main() -> None:
 
 
 def read(digests: np.ndarray) -> np.ndarray:
-    shelf = open_shelf(FACTS)
-    assert shelf is not None
-    return shelf.read(shelf.find(digests))
+    kept = open_kept(FACTS)
+    assert kept is not None
+    return kept.read(kept.find(digests))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from topwork.data.sources import EncodedImage, FileImages
 from topwork.data.splits import deal_folds, find_units
 from topwork.errors import BadImageError, OptionError, SavedFileError, ShapeError
 from topwork.features.extraction import feature_facts
-from topwork.features.store import open_shelf
+from topwork.features.store import open_kept
 from topwork.progress import Reporter
 
 
@@ -172,9 +172,9 @@ def test_training_images_alone_are_flipped_and_cost_their_share(dataset: tw.Imag
     n_train = len(dataset.train)
     assert (plain.n_extracted, plain.n_flipped) == (len(dataset), 0)
     assert (flipped.n_extracted, flipped.n_flipped) == (n_train, n_train)
-    shelf = open_shelf(feature_facts(classifier.backbone, flip=True))
-    assert shelf is not None
-    assert set(dataset.digests[shelf.find(dataset.digests) >= 0]) == set(dataset.train.digests)
+    kept = open_kept(feature_facts(classifier.backbone, flip=True))
+    assert kept is not None
+    assert set(dataset.digests[kept.find(dataset.digests) >= 0]) == set(dataset.train.digests)
     assert (flipped.n_train, flipped.n_validation) == (plain.n_train, plain.n_validation)
     assert flipped.features.fingerprint == plain.features.fingerprint
     assert classifier.record["n_flipped"] == n_train

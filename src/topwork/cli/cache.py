@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from topwork.features.store import ShelfSummary
+    from topwork.features.store import KeptSummary
 
 EPILOG = """\b
 Examples:
@@ -49,7 +49,7 @@ def cache(prune: bool, backbone: str | None, older_than: float | None) -> None:
     click.echo(f"features: {sum(s.n_bytes for s in summaries) / 1e6:,.1f} MB in {store.store_dir()}")
 
 
-def _as_text(summaries: list[ShelfSummary]) -> str:
+def _as_text(summaries: list[KeptSummary]) -> str:
     lines = [
         f"{'backbone':<20} {'weights':<9} {'size':>4}  {'pooling':<8} {'view':<9} {'images':>10} {'MB':>9}  last used"
     ]

@@ -19,7 +19,7 @@ from topwork.errors import BadImageError, OptionError, StorageError, TooManyBadI
 from topwork.features.augmentation import AUGMENTATION_VERSION, augmented
 from topwork.features.choice import backbone_for
 from topwork.features.pipeline import BadImage, FeatureStream
-from topwork.features.store import Shelf, new_shelf, open_shelf
+from topwork.features.store import KeptFeatures, new_kept, open_kept
 from topwork.files import fingerprint
 from topwork.memory import gigabytes
 from topwork.progress import Reporter, Task
@@ -200,39 +200,39 @@ class _ActivationEngine:
 def _extract(dataset: Images, view: _View, on_bad_image: OnBadImage, reporter: Reporter) -> Features:
     facts = view.facts
     digests = dataset.read_digests(reporter)
-    shelf = open_shelf(facts)
-    places = shelf.find(digests) if shelf else np.full(len(dataset), -1)
+    kept = open_kept(facts)
+    places = kept.find(digests) if kept else np.full(len(dataset), -1)
     n_extracted, reasons = 0, {}
-    if shelf is None or np.any(places < 0):
+    if kept is None or np.any(places < 0):
         engine = view.open_engine()
-        if shelf is None:
-            shelf = new_shelf(facts, engine.n_features)
-            places = shelf.find(digests)  # what lies there, if only the facts were damaged
+        if kept is None:
+            kept = new_kept(facts, engine.n_features)
+            places = kept.find(digests)  # what lies there, if only the facts were damaged
         missing = np.flatnonzero(places < 0)
-        _require_room(len(missing), shelf)
+        _require_room(len(missing), kept)
         todo = missing[np.sort(np.unique(digests[missing], return_index=True)[1])]  # of copies, the first
         stream = FeatureStream(dataset.source, dataset.rows[todo], engine, view.recipe, digests[todo])
         watch = _BadImageWatch(on_bad_image, len(dataset), stream)
         n_known = len(digests) - len(missing)
         with reporter.task(view.title, n_known + len(todo), "images", done=n_known) as task:
-            n_extracted = _fill(shelf, stream, digests[todo], watch, task)
+            n_extracted = _fill(kept, stream, digests[todo], watch, task)
         reasons = {digests[todo[bad.index]]: bad.reason for bad in stream.bad}
-        places = shelf.find(digests)
+        places = kept.find(digests)
     bad = tuple(
         BadImage(int(i), dataset.source.name(int(dataset.rows[i])), reasons[digests[i]])
         for i in np.flatnonzero(places < 0)
     )
     _require_few(len(bad), len(dataset), bad[0] if bad else None)
     indices = np.flatnonzero(places >= 0)
-    return Features(shelf.read(places[indices]), indices, bad, fingerprint(facts), n_extracted)
+    return Features(kept.read(places[indices]), indices, bad, fingerprint(facts), n_extracted)
 
 
-def _require_room(n: int, shelf: Shelf) -> None:
-    needed, free = n * shelf.n_features * np.dtype(shelf.dtype).itemsize, _free_bytes(shelf.folder)
+def _require_room(n: int, kept: KeptFeatures) -> None:
+    needed, free = n * kept.n_features * np.dtype(kept.dtype).itemsize, _free_bytes(kept.folder)
     if needed > free:
         raise StorageError(
-            f"{n:,} images take {gigabytes(needed)} in the feature store, {shelf.n_features:,} numbers each, and "
-            f"{str(shelf.folder.parent)!r} has {gigabytes(free)} left. Make room (`topwork cache` shows what is kept), "
+            f"{n:,} images take {gigabytes(needed)} in the feature store, {kept.n_features:,} numbers each, and "
+            f"{str(kept.folder.parent)!r} has {gigabytes(free)} left. Make room (`topwork cache` shows what is kept), "
             "or set TOPWORK_CACHE to a folder with more."
         )
 
@@ -269,10 +269,10 @@ def _require_few(n_bad: int, n_images: int, first: BadImage | None) -> None:
         )
 
 
-def _fill(shelf: Shelf, stream: FeatureStream, digests: DigestArray, watch: _BadImageWatch, task: Task) -> int:
+def _fill(kept: KeptFeatures, stream: FeatureStream, digests: DigestArray, watch: _BadImageWatch, task: Task) -> int:
     """Run the backbone and keep what it gives; returns the number of images that it was run for."""
     n_done = 0
-    with shelf.writer() as writer:
+    with kept.writer() as writer:
         for positions, values in stream:
             writer.add(digests[positions], values)
             n_done += len(positions)

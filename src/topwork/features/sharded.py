@@ -23,7 +23,7 @@ from topwork.features.extraction import feature_facts
 from topwork.features.pipeline import BadImage, FeatureStream, in_order
 from topwork.features.plan import Plan, Shard, find_plan, mark_of_file
 from topwork.features.ranges import find_range
-from topwork.features.store import new_shelf, open_shelf
+from topwork.features.store import new_kept, open_kept
 from topwork.files import fingerprint, printable
 from topwork.objects import AT_ONCE, Objects
 from topwork.progress import Reporter
@@ -260,7 +260,7 @@ def with_extracted(dataset: Set, backbone: Backbone, store: Objects, *, reporter
     facts = feature_facts(backbone)
     known: dict[tuple[str, str], bytes] = {}
     fatal: dict[str, str] = {}
-    shelf = open_shelf(facts)
+    kept = open_kept(facts)
     with reporter.task("Fetching features", len(plan), "shards") as task:
         for shard, found in extraction.heads():
             if found is not None:
@@ -268,10 +268,10 @@ def with_extracted(dataset: Set, backbone: Backbone, store: Objects, *, reporter
                 known.update(zip(zip(names, shard.marks, strict=True), found.digests, strict=True))
                 fatal |= {image.name: image.reason for image in found.bad if image.reason in (CRASHED, HUNG)}
                 wanted = found.digests[found.places]
-                if len(wanted) and (shelf is None or np.any(shelf.find(wanted) < 0)):
+                if len(wanted) and (kept is None or np.any(kept.find(wanted) < 0)):
                     values = extraction.read(extraction.key(shard), with_values=True).values
-                    shelf = shelf or new_shelf(facts, values.shape[1])
-                    shelf.add(wanted, values)
+                    kept = kept or new_kept(facts, values.shape[1])
+                    kept.add(wanted, values)
             task.advance()
     is_fatal = np.array([name in fatal for name in dataset.names])
     if is_fatal.any():

@@ -34,7 +34,7 @@ _SUFFIX = ".features"
 """Not `.npy`, as before digests had a part of their own: an older Topwork would take these for damaged."""
 
 
-class Shelf:
+class KeptFeatures:
     """The features that one way of making them has given, by image digest; `dtype` is that of their numbers."""
 
     def __init__(self, folder: Path, n_features: int, dtype: str = "<f4") -> None:
@@ -104,7 +104,7 @@ class Shelf:
         They lie in memory if they fit there twice, so that there is room for the top's copy; else in a file.
 
         Raises:
-            StorageError: they were deleted after this shelf was opened, or have no room in memory or on the disk.
+            StorageError: they were deleted after these were found, or have no room in memory or on the disk.
         """
         result = new_array((len(places), self.n_features), copies=2, dtype=self.dtype)
         start = 0
@@ -116,9 +116,9 @@ class Shelf:
             start += len(shard.digests)
         return result
 
-    def writer(self) -> ShelfWriter:
+    def writer(self) -> FeatureWriter:
         """A writer for features that are missing; use it as a context manager."""
-        return ShelfWriter(self)
+        return FeatureWriter(self)
 
     def add(self, digests: DigestArray, values: FloatArray) -> None:
         """Keep the features `values` `(n, D)` of images `digests` `(n,)`, as one shard."""
@@ -220,21 +220,21 @@ def _as_slice(places: IntArray) -> IntArray | slice:
     return places
 
 
-class ShelfWriter:
+class FeatureWriter:
     """Collects features and writes them as shards, often enough that a killed run loses little."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self._shelf = shelf
+    def __init__(self, kept: KeptFeatures) -> None:
+        self._kept = kept
         self._digests: list[DigestArray] = []
         self._values: list[FloatArray] = []
         self._began = self._last = time.monotonic()
 
-    def __enter__(self) -> ShelfWriter:
+    def __enter__(self) -> FeatureWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.flush()  # whatever ended the block, what was computed is kept
-        self._shelf.refresh()
+        self._kept.refresh()
 
     def add(self, digests: DigestArray, values: FloatArray) -> None:
         """Take features `values` `(n, D)` of images `digests` `(n,)`."""
@@ -249,12 +249,12 @@ class ShelfWriter:
     def flush(self) -> None:
         """Write what was collected."""
         if self._digests:
-            self._shelf.add(np.concatenate(self._digests), np.concatenate(self._values))
+            self._kept.add(np.concatenate(self._digests), np.concatenate(self._values))
         self._digests, self._values, self._last = [], [], time.monotonic()
 
 
 @dataclass(frozen=True)
-class ShelfSummary:
+class KeptSummary:
     """What `topwork cache` says of one way of making features."""
 
     folder: Path
@@ -264,23 +264,23 @@ class ShelfSummary:
     last_used: float
 
 
-def open_shelf(facts: dict[str, Any]) -> Shelf | None:
-    """The shelf for features that depend on `facts`; None where there are no such features yet."""
+def open_kept(facts: dict[str, Any]) -> KeptFeatures | None:
+    """The kept features that depend on `facts`; None where there are no such features yet."""
     folder = store_dir() / fingerprint(facts)
     known = _read_facts(folder)
     if known is None:
         return None
     with contextlib.suppress(OSError):  # on a disk that can't be written; `prune` goes by the last use
         os.utime(folder)
-    return Shelf(folder, known["n_features"], known.get("dtype", "<f4"))
+    return KeptFeatures(folder, known["n_features"], known.get("dtype", "<f4"))
 
 
-def new_shelf(facts: dict[str, Any], n_features: int) -> Shelf:
-    """An empty shelf for features of width `n_features` that depend on `facts`."""
+def new_kept(facts: dict[str, Any], n_features: int) -> KeptFeatures:
+    """Room for features of width `n_features` that depend on `facts`, none kept yet."""
     folder = store_dir() / fingerprint(facts)
     known = {"n_features": n_features, **facts}
     write_json(folder / _FACTS, {**known, "checksum": fingerprint(known)})
-    return Shelf(folder, n_features, known.get("dtype", "<f4"))
+    return KeptFeatures(folder, n_features, known.get("dtype", "<f4"))
 
 
 def _read_facts(folder: Path) -> dict[str, Any] | None:
@@ -297,15 +297,15 @@ def store_dir() -> Path:
     return cache_dir() / "features"
 
 
-def summaries() -> list[ShelfSummary]:
-    """Every shelf in the store, the last used first."""
-    shelves = [(path.parent, _read_facts(path.parent)) for path in store_dir().glob(f"*/{_FACTS}")]
-    found = [_summary(folder, facts) for folder, facts in shelves if facts is not None]
+def summaries() -> list[KeptSummary]:
+    """All kinds of features in the store, the last used first."""
+    folders = [(path.parent, _read_facts(path.parent)) for path in store_dir().glob(f"*/{_FACTS}")]
+    found = [_summary(folder, facts) for folder, facts in folders if facts is not None]
     return sorted(found, key=lambda summary: -summary.last_used)
 
 
-def prune(*, backbone: str | None = None, older_than_days: float = 0.0) -> list[ShelfSummary]:
-    """Delete shelves, all or those of one backbone, that were last used longer ago; returns what was deleted."""
+def prune(*, backbone: str | None = None, older_than_days: float = 0.0) -> list[KeptSummary]:
+    """Delete features, all or those of one backbone, that were last used longer ago; returns what was deleted."""
     limit = time.time() - older_than_days * 86_400
     chosen = [s for s in summaries() if backbone in (None, s.facts["backbone"]) and s.last_used <= limit]
     for summary in chosen:
@@ -313,7 +313,7 @@ def prune(*, backbone: str | None = None, older_than_days: float = 0.0) -> list[
     return chosen
 
 
-def _summary(folder: Path, facts: dict[str, Any]) -> ShelfSummary:
+def _summary(folder: Path, facts: dict[str, Any]) -> KeptSummary:
     last_used = folder.stat().st_mtime
-    n_images = Shelf(folder, facts["n_features"], facts.get("dtype", "<f4")).n_images
-    return ShelfSummary(folder, facts, n_images, folder_bytes(folder), last_used)
+    n_images = KeptFeatures(folder, facts["n_features"], facts.get("dtype", "<f4")).n_images
+    return KeptSummary(folder, facts, n_images, folder_bytes(folder), last_used)

@@ -12,7 +12,7 @@ from topwork.classifier.classifier import ImageClassifier
 from topwork.data.dataset import ImageDataset
 from topwork.errors import TopworkError
 from topwork.features.extraction import feature_facts
-from topwork.features.store import open_shelf
+from topwork.features.store import open_kept
 from topwork.report.pictures import pictures_of
 from topwork.runs.images import dataset_of_run, training_images
 from topwork.types import FloatArray
@@ -50,15 +50,15 @@ def nearest_training_images(
         The nearest first; none where their features aren't kept here.
     """
     images = training_images(path)
-    shelf = open_shelf(feature_facts(classifier.backbone))
-    if images is None or shelf is None or not len(images.digests):
+    kept = open_kept(feature_facts(classifier.backbone))
+    if images is None or kept is None or not len(images.digests):
         return []
-    places = shelf.find(images.digests)
+    places = kept.find(images.digests)
     known = np.flatnonzero((places >= 0) & (images.digests != besides))
     known = known[:: max(1, -(-len(known) // _MOST))]
     if not len(known):
         return []
-    X = shelf.read(places[known])
+    X = kept.read(places[known])
     mean, scale = X.mean(axis=0), X.std(axis=0) + 1e-6
     X, x = (X - mean) / scale, (features - mean) / scale
     cosine = X @ x / np.maximum(np.linalg.norm(X, axis=1) * np.linalg.norm(x), 1e-12)
