@@ -39,8 +39,8 @@ import topwork as tw
 from common import arguments
 from topwork.data.journal import LABELLED, PERSON, Labelling, Row, open_journal, read_journal
 from topwork.features.extraction import extract_features
-from topwork.label.analysis import DRAWN, FEWEST_FOR_DOUBT
-from topwork.label.choosing import choose, margin_doubt
+from topwork.label.analysis import DRAWN, FEWEST_FOR_UNCERTAINTY
+from topwork.label.choosing import choose, margin_uncertainty
 from topwork.label.learning import Lesson, learn
 
 MARKS = (20, 50, 100, 200, 400)
@@ -57,20 +57,22 @@ def accuracies(features: np.ndarray, labels: np.ndarray, rows: np.ndarray, seed:
     rows = draw.permutation(rows)
     pool, test = rows[:N_POOL], rows[N_POOL : N_POOL + N_TEST]
     values, names = features[pool], tuple(map(str, range(int(labels.max()) + 1)))
-    chosen, found, doubt = np.empty(0, np.int64), [], None
+    chosen, found, uncertainty = np.empty(0, np.int64), [], None
     while len(chosen) < MARKS[-1]:
         n = min(AT_ONCE, next(mark for mark in MARKS if mark > len(chosen)) - len(chosen))
         rest = draw.permutation(np.setdiff1d(np.arange(N_POOL), chosen))
         n_drawn = (len(chosen) + n) // DRAWN - len(chosen) // DRAWN if by_page else n
         new = rest[:n_drawn]
         covered = np.concatenate([chosen, new])
-        chosen = np.concatenate([covered, choose(values, np.sort(rest[n_drawn:]), covered, n - n_drawn, doubt=doubt)])
+        chosen = np.concatenate(
+            [covered, choose(values, np.sort(rest[n_drawn:]), covered, n - n_drawn, uncertainty=uncertainty)]
+        )
         digests = np.array([f"{i:016d}".encode() for i in chosen], "S16")
         lesson = Lesson(chosen, labels[pool[chosen]], digests, np.zeros(len(chosen), bool), names)
-        if lesson.is_enough and (len(chosen) in MARKS or len(chosen) >= FEWEST_FOR_DOUBT):
+        if lesson.is_enough and (len(chosen) in MARKS or len(chosen) >= FEWEST_FOR_UNCERTAINTY):
             learned = learn(values, lesson)
-            if by_page and len(chosen) >= FEWEST_FOR_DOUBT:
-                doubt = margin_doubt(learned.probabilities(values))
+            if by_page and len(chosen) >= FEWEST_FOR_UNCERTAINTY:
+                uncertainty = margin_uncertainty(learned.probabilities(values))
             if len(chosen) in MARKS:
                 right = learned.probabilities(features[test]).argmax(axis=1) == labels[test]
                 found.append(100 * float(right.mean()))
@@ -156,9 +158,9 @@ def show_large() -> None:
     lesson = Lesson(rows, rows % 10, digests, np.zeros(300, bool), tuple("abcdefghij"))
     began = time.perf_counter()
     learned = learn(values, lesson)
-    doubt = margin_doubt(learned.probabilities(values))
+    uncertainty = margin_uncertainty(learned.probabilities(values))
     fitted = time.perf_counter()
-    choose(values, np.arange(300, len(values)), rows, 16, doubt=doubt)
+    choose(values, np.arange(300, len(values)), rows, 16, uncertainty=uncertainty)
     chosen = time.perf_counter()
     print(
         f"100,000 images of 1,024 features: fitting and predicting {fitted - began:.2f} s, choosing "

@@ -1,4 +1,4 @@
-"""What to label next: the middles of the largest clusters first, then what is in doubt; never what is closed."""
+"""What to label next: the middles of the largest clusters first, then what is uncertain; never what is closed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from topwork.label.choosing import choose, margin_doubt
+from topwork.label.choosing import choose, margin_uncertainty
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def test_what_is_labelled_counts_as_covered(clusters: tuple[np.ndarray, np.ndarr
 
 def test_doubtful_images_are_preferred(clusters: tuple[np.ndarray, np.ndarray]) -> None:
     values, of = clusters
-    doubt = np.where(of == 1, 1.0, 0.01)
-    assert set(of[choose(values, np.arange(350), NONE, 4, doubt=doubt)]) == {1}
+    uncertainty = np.where(of == 1, 1.0, 0.01)
+    assert set(of[choose(values, np.arange(350), NONE, 4, uncertainty=uncertainty)]) == {1}
 
 
 def test_only_open_images_are_chosen_each_once(clusters: tuple[np.ndarray, np.ndarray]) -> None:
@@ -51,7 +51,7 @@ def test_only_open_images_are_chosen_each_once(clusters: tuple[np.ndarray, np.nd
 
 
 def test_doubt_is_large_where_two_classes_are_as_probable() -> None:
-    assert margin_doubt(np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])).tolist() == [1.0, 0.0]
+    assert margin_uncertainty(np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])).tolist() == [1.0, 0.0]
 
 
 def test_equal_images_are_no_trouble() -> None:

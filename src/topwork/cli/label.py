@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   topwork label photos/                # opens a page; the labels are kept in photos.labels.csv
-  topwork label photos/ --review       # go through doubtful labels, copies and strange images
+  topwork label photos/ --review       # go through label issues, copies and strange images
   topwork train photos/ --labels photos.labels.csv
 """
 

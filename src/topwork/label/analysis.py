@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from topwork.label.choosing import choose, margin_doubt
+from topwork.label.choosing import choose, margin_uncertainty
 from topwork.label.learning import Lesson, accuracy_of, is_right, learn
 from topwork.label.review import Finding, findings_of_labels
 from topwork.memory import Rows
@@ -19,12 +19,12 @@ DRAWN = 10
 QUEUE = 16
 FEWEST_TO_TELL = 10
 """Labels from which on an accuracy is shown."""
-FEWEST_FOR_DOUBT = 100
-"""Labels from which on doubt is followed. CIFAR-10 with the starter, two or three draws, after 200 and 400 labels: 68.6
-and 71.5 %; without doubt 67.7 and 71.0; from 50 labels on 66.9 and 71.4."""
+FEWEST_FOR_UNCERTAINTY = 100
+"""Labels from which on uncertainty counts. CIFAR-10 with the starter, two or three draws, after 200 and 400 labels:
+68.6 and 71.5 %; never 67.7 and 71.0; from 50 labels on 66.9 and 71.4."""
 DRAWN_WHY = "drawn by chance, for an honest estimate"
 _TYPICAL = "typical of many images, and unlike those with a label"
-_DOUBTFUL = "the present classifier is unsure of it and of images like it"
+_UNCERTAIN = "the present classifier is unsure of it and of images like it"
 _SURE = 0.9
 
 
@@ -79,7 +79,7 @@ def analyse(
     """
     n, n_labelled = len(features), len(lesson.rows)
     predicted, certainty = np.full(n, -1), np.zeros(n, np.float32)
-    doubt, accuracy = None, None
+    uncertainty, accuracy = None, None
     findings: tuple[Finding, ...] = ()
     if lesson.is_enough:
         learned = learn(features, lesson)
@@ -88,11 +88,11 @@ def analyse(
         if n_labelled >= FEWEST_TO_TELL:
             accuracy = _estimate(is_right(learned, lesson), lesson)
         findings = tuple(findings_of_labels(lesson, learned.held_out, _SURE))
-        if n_labelled >= FEWEST_FOR_DOUBT:
-            doubt = np.zeros(n, np.float32)
-            doubt[ready] = margin_doubt(probabilities)
-    chosen = choose(features, is_open, lesson.rows, QUEUE, doubt=doubt)
-    why = _TYPICAL if doubt is None else _DOUBTFUL
+        if n_labelled >= FEWEST_FOR_UNCERTAINTY:
+            uncertainty = np.zeros(n, np.float32)
+            uncertainty[ready] = margin_uncertainty(probabilities)
+    chosen = choose(features, is_open, lesson.rows, QUEUE, uncertainty=uncertainty)
+    why = _TYPICAL if uncertainty is None else _UNCERTAIN
     queue = [Suggestion(int(place), why) for place in chosen]
     by_chance = (int(i) for i in order[np.isin(order, is_open)])
     for at in range(len(queue)):

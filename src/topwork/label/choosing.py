@@ -1,7 +1,7 @@
-"""Which images to label next, so that each label teaches much: typical of many, doubtful, unlike those that have one.
+"""Which images to label next, so that each label teaches much: typical of many, uncertain, unlike those that have one.
 
 Each image of a pool is worth what it adds to a cover (facility location): every image of the pool counts by how like it
-is to the labelled or chosen image that is most like it, times how doubtful the present top is about it. While there is
+is to the labelled or chosen image that is most like it, times how uncertain the present top is about it. While there is
 no top, all count alike, and the first chosen are the middles of the largest clusters.
 """
 
@@ -15,8 +15,8 @@ POOL = 1500
 """Images among which is chosen: of 100,000 with 1,024 features, all of them would take minutes."""
 _SHARPNESS = 2
 """The power of the cosine by which images are like each other. CIFAR-10 with the starter, two or three draws, after 20,
-100 and 400 labels, without doubt: by the cosine itself 45.0, 61.6 and 70.1 %, by its square 46.9, 63.8 and 71.0, by its
-cube 46.2, 62.2 and 69.4."""
+100 and 400 labels, all equally uncertain: by the cosine itself 45.0, 61.6 and 70.1 %, by its square 46.9, 63.8 and
+71.0, by its cube 46.2, 62.2 and 69.4."""
 _MOST_LABELLED = 2000
 """Labelled images, drawn from all of them, that count as covered."""
 
@@ -27,7 +27,7 @@ def choose(
     labelled: IntArray,
     n: int,
     *,
-    doubt: FloatArray | None = None,
+    uncertainty: FloatArray | None = None,
     seed: int = 0,
 ) -> IntArray:
     """Up to `n` rows of `features`, the most instructive first.
@@ -37,7 +37,7 @@ def choose(
         is_open: `(M,)`, the rows that may be chosen.
         labelled: `(L,)`, the rows that have a label.
         n: how many are wanted.
-        doubt: `(N,)` in 0..1, how unsure the present top is about each row; None: there is no top yet.
+        uncertainty: `(N,)` in 0..1, how unsure the present top is about each row; None: there is no top yet.
         seed: of the pool.
     """
     if len(is_open) == 0:
@@ -52,7 +52,7 @@ def choose(
     pool_values = values[: len(pool)]
     likeness = np.maximum(pool_values @ pool_values.T, 0) ** _SHARPNESS
     best = np.maximum(pool_values @ values[len(pool) :].T, 0).max(axis=1, initial=0) ** _SHARPNESS
-    weights = np.ones(len(pool), np.float32) if doubt is None else doubt[pool].astype(np.float32)
+    weights = np.ones(len(pool), np.float32) if uncertainty is None else uncertainty[pool].astype(np.float32)
     chosen: list[int] = []
     more = np.empty_like(likeness)
     for _ in range(min(n, len(pool))):
@@ -64,7 +64,7 @@ def choose(
     return np.asarray(pool[chosen], np.int64)
 
 
-def margin_doubt(probabilities: FloatArray) -> FloatArray:
+def margin_uncertainty(probabilities: FloatArray) -> FloatArray:
     """`(N,)` in 0..1 of `(N, K)` probabilities: 1 less what lies between the two most probable classes."""
     two = np.partition(probabilities, -2, axis=1)[:, -2:]
     return np.asarray(1 - (two[:, 1] - two[:, 0]))

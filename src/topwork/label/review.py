@@ -1,4 +1,4 @@
-"""What a person should look at again: doubtful labels, surest mistakes, copies, strange images."""
+"""What a person should look at again: label issues, surest mistakes, copies, strange images."""
 
 from __future__ import annotations
 

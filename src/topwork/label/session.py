@@ -166,7 +166,7 @@ class Session:
                 taken = {one.id for one in found}
                 others = self._order[self._open_mask()[self._order]][:n].tolist()
                 others = [i for i in others if i not in taken][: n - len(found)]
-                is_drawn = not self.analysis.queue  # later, doubt decides which of these are labelled
+                is_drawn = not self.analysis.queue  # later, uncertainty decides which of these are labelled
                 if is_drawn:
                     self._drawn.update(others)
                 found += [Suggestion(i, DRAWN_WHY if is_drawn else _NEXT_WHY, is_drawn) for i in others]
