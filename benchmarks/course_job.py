@@ -89,7 +89,7 @@ def keras_accuracy(table: Path, size: int, rivals: str | None, folder: Path) -> 
     """Test accuracy of Keras's top on the features that Topwork kept, on the same sides."""
     dataset = tw.ImageDataset.load(table).split()
     features = tw.extract_features(dataset, tw.load_backbone("densenet121", weights="random", size=size)).values
-    on = {side: dataset.sides == side for side in ("train", "validation", "test")}
+    on = {side: dataset.splits == side for side in ("train", "validation", "test")}
     arrays = {f"X_{side}": features[rows] for side, rows in on.items()}
     arrays |= {f"y_{side}": dataset.labels[rows] for side, rows in on.items()}
     np.savez(folder / "features.npz", **arrays)

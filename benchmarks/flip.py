@@ -25,7 +25,7 @@ TOPS = {"linear": tw.LinearTop, "256": tw.MLPTop}
 def main() -> None:
     dataset, backbone = images_and_backbone(__doc__)
     random = np.random.default_rng(7)
-    parts = [random.permutation(np.flatnonzero(dataset.sides == side)) for side in ("train", "test")]
+    parts = [random.permutation(np.flatnonzero(dataset.splits == side)) for side in ("train", "test")]
     some = dataset.select(np.sort(np.concatenate([parts[0][:N_POOL], parts[1][:N_TEST]])))
     plain = tw.extract_features(some, backbone).values
     flipped = tw.extract_features(some, backbone, flip=True).values
@@ -42,7 +42,7 @@ def accuracies(
     dataset: tw.ImageDataset, plain: np.ndarray, flipped: np.ndarray, top: type, n: int, draw: int
 ) -> list[float]:
     """Test accuracy of a top on plain views; on both; on both, and averaged over both of each test image."""
-    y, test = dataset.labels, dataset.sides == "test"
+    y, test = dataset.labels, dataset.splits == "test"
     random = np.random.default_rng((n, draw))
     train, val = [], []
     for k in np.unique(y):

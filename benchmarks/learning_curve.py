@@ -20,7 +20,7 @@ from topwork.tops.linear import COARSE_L2_VALUES, COARSE_TOLERANCE
 def main() -> None:
     dataset, backbone = images_and_backbone(__doc__)
     X, y = tw.extract_features(dataset, backbone).values, dataset.labels
-    test = np.asarray(dataset.sides) == "test"
+    test = np.asarray(dataset.splits) == "test"
     right, cases = 0, 0
     print("| images | draw | now | then | promised | came | inside |\n|---|---|---|---|---|---|---|")
     for n in (400, 2_000, 10_000):

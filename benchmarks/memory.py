@@ -57,7 +57,7 @@ def measure(table: str) -> None:
     features = tw.extract_features(dataset, backbone)
     extraction, after_extraction = time.perf_counter() - began, peak()
     began = time.perf_counter()
-    train = np.flatnonzero(np.asarray(dataset.sides) != "test")
+    train = np.flatnonzero(np.asarray(dataset.splits) != "test")
     tw.LinearTop((1.0, 0.1, 0.01)).fit(Rows(features.values, train), dataset.labels[train])
     size = features.values.nbytes / 1e6
     top = time.perf_counter() - began

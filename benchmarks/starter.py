@@ -40,8 +40,8 @@ def mlp(seed: int) -> DenseTop:
 
 
 def arrays(dataset: tw.ImageDataset, backbone: tw.Backbone) -> Arrays:
-    features = tw.extract_features(dataset.with_sides, backbone).values
-    sides = np.asarray(dataset.with_sides.sides)
+    features = tw.extract_features(dataset.with_splits, backbone).values
+    sides = np.asarray(dataset.with_splits.splits)
     train, test = sides != "test", sides == "test"
     return features[train], dataset.labels[train], features[test], dataset.labels[test]
 

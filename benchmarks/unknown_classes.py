@@ -25,8 +25,8 @@ N_TRAIN = 10_000
 
 def main() -> None:
     dataset, backbone = images_and_backbone(__doc__)
-    dataset = dataset.with_sides
-    X, y, sides = tw.extract_features(dataset, backbone).values, dataset.labels, np.asarray(dataset.sides)
+    dataset = dataset.with_splits
+    X, y, sides = tw.extract_features(dataset, backbone).values, dataset.labels, np.asarray(dataset.splits)
     random = np.random.default_rng(0)
     test, rows = sides == "test", []
     print("| left out | novelty | distance | energy | 1 - probability | unknown: known classes | left out |")

@@ -247,7 +247,7 @@ def test_leaks_through_a_third_copy_are_counted_and_the_pair_shown_is_one(starte
     found = tw.check_dataset(tw.ImageDataset.from_arrays(images, labels, splits=sides), starter)
     assert {60, 61} <= set(found.leaked_tests.tolist())
     for place in found.leaks:
-        assert (found.sides[found.copies.pairs[place]] == "test").sum() == 1
+        assert (found.splits[found.copies.pairs[place]] == "test").sum() == 1
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -190,7 +190,7 @@ def test_the_top_is_fitted_on_both_views_of_training_images(dataset: tw.ImageDat
     labels = np.tile(dataset.train.labels, 2)
     top = tw.LinearTop(class_weight="balanced")
     # an image, its mirror image and its copies are held out together
-    sides = dataset.with_sides.sides
+    sides = dataset.with_splits.splits
     images = np.concatenate([np.flatnonzero(sides == side) for side in ("train", "train", "validation")])
     folds = deal_folds(dataset.labels[images], find_units(dataset.digests[images]), 5)
     top.fit(np.concatenate(views), labels, X_val=X_val, y_val=dataset.validation.labels, folds=folds)

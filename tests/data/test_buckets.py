@@ -52,7 +52,7 @@ def test_splits_are_read_from_keys(bucket: str, tmp_path: Path) -> None:
     (tmp_path / "photos" / "notes.txt").write_text("none")
     dataset = ImageDataset.load(upload(tmp_path / "photos", bucket))
     assert dataset.class_names == ("ash", "birch", "cedar")
-    assert np.unique(np.asarray(dataset.sides)).tolist() == ["test", "train"]
+    assert np.unique(np.asarray(dataset.splits)).tolist() == ["test", "train"]
     assert any(".txt" in note for note in dataset.notes)
 
 

@@ -91,9 +91,9 @@ def test_images_are_left_out_and_relabelled(dataset: tw.ImageDataset, photos: Pa
 
 def test_no_other_image_comes_to_lie_on_another_split(dataset: tw.ImageDataset) -> None:
     before = dataset.split(test=0.3)
-    sides = dict(zip(before.names, before.sides, strict=True))  # type: ignore[arg-type]
+    sides = dict(zip(before.names, before.splits, strict=True))  # type: ignore[arg-type]
     after = dataset.without([before.names[5]]).split(test=0.3)
-    assert dict(zip(after.names, after.sides, strict=True)).items() < sides.items()  # type: ignore[arg-type]
+    assert dict(zip(after.names, after.splits, strict=True)).items() < sides.items()  # type: ignore[arg-type]
 
 
 def test_a_class_that_is_left_without_images_is_gone(dataset: tw.ImageDataset) -> None:

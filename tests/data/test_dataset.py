@@ -181,7 +181,7 @@ def test_unknown_split_name(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / f"{name}.png").write_bytes(png(1))
     (tmp_path / "t.csv").write_text("path,label,split\na.png,x,train\nb.png,y,holdout\n")
-    with pytest.raises(DataError, match="Image 'b.png' is on an unknown split 'holdout'"):
+    with pytest.raises(DataError, match="Image 'b.png' is in an unknown split 'holdout'"):
         tw.ImageDataset.from_table(tmp_path / "t.csv")
 
 

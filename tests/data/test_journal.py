@@ -206,7 +206,7 @@ def test_enough_images_drawn_by_chance_test_alone(photos: Path, tmp_path: Path) 
     assert dataset.testable is not None
     assert dataset.testable.sum() == 30 == FEWEST_DRAWN
     split = dataset.split(test=0.5)
-    assert not np.any((np.asarray(split.sides) == "test") & ~dataset.testable)
+    assert not np.any((np.asarray(split.splits) == "test") & ~dataset.testable)
 
 
 def test_a_journal_of_machine_made_labels_alone_is_refused(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topwork.data.splits import assign_sides, deal_folds, find_units, growing_sample
+from topwork.data.splits import assign_splits, deal_folds, find_units, growing_sample
 from topwork.errors import OptionError, SplitError
 
 
@@ -19,7 +19,7 @@ def digests(n: int, seed: int = 0) -> np.ndarray:
 
 def split(labels: np.ndarray, content: np.ndarray, groups: np.ndarray | None = None, **fractions: float) -> np.ndarray:
     names = tuple(map(str, range(labels.max() + 1)))
-    return assign_sides(labels, find_units(content, groups), names, **{"test": 0.2, "validation": 0.1, **fractions})
+    return assign_splits(labels, find_units(content, groups), names, **{"test": 0.2, "validation": 0.1, **fractions})
 
 
 def test_fractions_and_strata_come_out_as_a_fair_draw() -> None:

@@ -32,7 +32,7 @@ def test_a_flat_curve_advises_something_else() -> None:
 
 def test_what_a_quarter_promises_the_whole_keeps() -> None:
     """Of scikit-learn's digits: a curve of 340 images, then 680 and 1,360."""
-    dataset = tw.ImageDataset.from_name("digits").with_sides
+    dataset = tw.ImageDataset.from_name("digits").with_splits
     X = tw.extract_features(dataset, tw.load_backbone("starter")).values
     order = np.random.default_rng(0).permutation(len(X))
     train, test = order[:1360], order[1360:]

@@ -41,10 +41,10 @@ def test_each_answer_comes_from_a_top_that_learned_from_the_other_folds(
     assert len(np.unique(tested.folds)) == TEST_FOLDS
     # the third fold by hand: a top fitted on the images of the others alone
     out = np.flatnonzero(tested.folds == 2)
-    sides = np.asarray(digits.sides)
+    sides = np.asarray(digits.splits)
     others = digits.select(np.setdiff1d(np.arange(300), out))
     assert "test" not in sides
-    others = others.changed(sides=sides[np.setdiff1d(np.arange(300), out)], is_split=True)
+    others = others.changed(splits=sides[np.setdiff1d(np.arange(300), out)], is_split=True)
     alone = tw.fit_classifier(others, top=clone(top), flip=flip, verbose=False)
     expected = alone.predict_dataset(digits.select(out)).probabilities
     assert np.allclose(tested.probabilities[out], expected, atol=1e-5)
@@ -127,9 +127,9 @@ def test_test_is_auto_a_fraction_or_cv(topwork: Topwork, photos: Path) -> None:
     assert refused.status == 2
     assert "Expected auto, cv, or a fraction such as 0.2; got 'most'" in refused.err
     whole = tw.ImageDataset.from_name("digits")
-    assert "test" in np.asarray(whole.split(test="auto").sides)
-    assert "test" not in np.asarray(whole.split(test="cv").sides)
-    assert "test" not in np.asarray(whole.select(np.arange(999)).split(test="auto").sides)
+    assert "test" in np.asarray(whole.split(test="auto").splits)
+    assert "test" not in np.asarray(whole.split(test="cv").splits)
+    assert "test" not in np.asarray(whole.select(np.arange(999)).split(test="auto").splits)
 
 
 def test_a_cross_validated_learning_curve(topwork: Topwork, tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ class DataCheck:
         names: what a person would call each image.
         class_names: K names.
         labels: `(n,)`, integers in 0..K-1.
-        sides: `(n,)`, the side of each image, or its fold in a cross-validated test; None where there is no split.
-        is_tested: `(n,)`, whether the image is for testing, so that none like it should lie on another side.
+        splits: `(n,)`, the split of each image, or its fold in a cross-validated test; None where there is no split.
+        is_tested: `(n,)`, whether the image is for testing, so that none like it should be in another split.
         bad: images that can't be read.
         copies: pairs of images that show the same picture, or nearly the same.
         label_issues: labels that are probably wrong.
@@ -74,7 +74,7 @@ class DataCheck:
     names: Sequence[str]
     class_names: tuple[str, ...]
     labels: IntArray
-    sides: StrArray | None
+    splits: StrArray | None
     is_tested: NDArray[np.bool_]
     bad: tuple[BadImage, ...]
     copies: Copies
@@ -92,10 +92,10 @@ class DataCheck:
     @property
     def leaks(self) -> IntArray:
         """`(L,)`, which pairs of copies or near copies have a test image, and the other in another split."""
-        if self.sides is None:
+        if self.splits is None:
             return np.empty(0, np.int64)
-        sides, is_tested = self.sides[self.copies.pairs], self.is_tested[self.copies.pairs]
-        return np.flatnonzero((sides[:, 0] != sides[:, 1]) & is_tested.any(axis=1))
+        splits, is_tested = self.splits[self.copies.pairs], self.is_tested[self.copies.pairs]
+        return np.flatnonzero((splits[:, 0] != splits[:, 1]) & is_tested.any(axis=1))
 
     @property
     def leaked_tests(self) -> IntArray:
@@ -103,14 +103,14 @@ class DataCheck:
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
-        if self.sides is None:
+        if self.splits is None:
             return np.empty(0, np.int64)
-        pairs, sides = self.copies.pairs, np.unique(self.sides, return_inverse=True)[1]
+        pairs, splits = self.copies.pairs, np.unique(self.splits, return_inverse=True)[1]
         graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(self.n, self.n))
         picture = connected_components(graph, directed=False)[1]
-        on_sides = np.unique(np.stack([picture, sides], axis=1), axis=0)
-        n_sides_of_picture = np.bincount(on_sides[:, 0])
-        return np.flatnonzero(self.is_tested & (n_sides_of_picture[picture] > 1))
+        in_splits = np.unique(np.stack([picture, splits], axis=1), axis=0)
+        n_splits_of_picture = np.bincount(in_splits[:, 0])
+        return np.flatnonzero(self.is_tested & (n_splits_of_picture[picture] > 1))
 
     @property
     def contradictions(self) -> IntArray:
@@ -179,8 +179,8 @@ class DataCheck:
         detail = f"{'the same' if is_exact else 'nearly the same'} picture as {self.names[other]}"
         if self.labels[image] != self.labels[other]:
             detail += f", which is labelled {self.label(other)}"
-        if self.sides is not None and self.sides[image] != self.sides[other]:
-            detail += f"; one is in {self.sides[image]}, the other in {self.sides[other]}"
+        if self.splits is not None and self.splits[image] != self.splits[other]:
+            detail += f"; one is in {self.splits[image]}, the other in {self.splits[other]}"
         score = None if is_exact else self.copies.correlation[place]
         return self._row(
             "copy" if is_exact else "near copy", image, score=score, other_image=self.names[other], detail=detail
@@ -234,7 +234,7 @@ def check_dataset(
     """Look for what may be wrong with images; of unlabelled ones for copies, and for those unlike all others.
 
     Args:
-        dataset: the images. Sides that it has are looked across; it is not split for this.
+        dataset: the images. Splits that it has are looked across; it is not split for this.
         backbone: as in `fit_classifier`; the better it sees, the more it finds.
         features: those of the dataset by this backbone, where they are at hand; else they are computed and kept.
         folds: `(N,)`, the fold of each image in a cross-validated test, -1 for those that were not tested; copies are
@@ -269,8 +269,10 @@ def check_dataset(
         copies_of = np.unique(dataset.digests[indices], return_inverse=True)[1]
         strange, strangeness = strange_rows(features.values, copies_of)
         task.advance()
-    sides = (
-        dataset.sides if folds is None else np.array([f"fold {fold + 1}" if fold >= 0 else "no fold" for fold in folds])
+    splits = (
+        dataset.splits
+        if folds is None
+        else np.array([f"fold {fold + 1}" if fold >= 0 else "no fold" for fold in folds])
     )
     pixels = sizes_of(dataset, _evenly(indices, _SIZES_LOOKED_AT))
     for_frames = _evenly(indices, _FRAMES_LOOKED_AT)
@@ -279,8 +281,8 @@ def check_dataset(
         names=dataset.names,
         class_names=class_names,
         labels=every_label,
-        sides=sides,
-        is_tested=folds >= 0 if folds is not None else np.full(len(dataset), sides is not None) & (sides == TEST),
+        splits=splits,
+        is_tested=folds >= 0 if folds is not None else np.full(len(dataset), splits is not None) & (splits == TEST),
         bad=features.bad,
         copies=copies,
         label_issues=issues,

@@ -47,8 +47,8 @@ class Examples:
     @classmethod
     def of(cls, dataset: ImageDataset, features: Features, flipped: Features | None) -> Examples:
         """The examples of a split dataset; `flipped` are features of the images in `train_rows`."""
-        sides = np.asarray(dataset.sides)[features.indices]
-        train, validation = train_rows(dataset, features), np.flatnonzero(sides == VALIDATION)
+        splits = np.asarray(dataset.splits)[features.indices]
+        train, validation = train_rows(dataset, features), np.flatnonzero(splits == VALIDATION)
         n = len(features.values)
         if flipped is None:
             return cls(dataset, features.values, features.indices, n, train, validation)
@@ -112,7 +112,7 @@ class HeldOut:
 
 def train_rows(dataset: ImageDataset, features: Features) -> IntArray:
     """Which rows of the features are for training."""
-    return np.flatnonzero(np.asarray(dataset.sides)[features.indices] == TRAIN)
+    return np.flatnonzero(np.asarray(dataset.splits)[features.indices] == TRAIN)
 
 
 def fit_top(top: Any, examples: Examples, on_row: OnRow | None = None) -> Any:

@@ -20,7 +20,7 @@ class Training:
     """How a classifier came about.
 
     Attributes:
-        dataset: all its images, with their sides.
+        dataset: all its images, with their splits.
         features: of all of them, as they are.
         examples: the views that the top learned from.
         top: the fitted scikit-learn classifier.

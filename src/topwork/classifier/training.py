@@ -85,7 +85,7 @@ def fit_classifier(
     backbone = backbone_for(dataset, backbone, reporter=reporter)
     _warn_of_width(backbone, len(dataset), reporter)
     dataset.read_digests(reporter)
-    dataset = dataset.with_sides
+    dataset = dataset.with_splits
     backbone = with_range(backbone, dataset, reporter)
     dataset = dataset.with_range(backbone.recipe.value_range)
     began = time.perf_counter()

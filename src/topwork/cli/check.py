@@ -76,7 +76,7 @@ def _as_text(found: DataCheck, out: Path | None) -> str:
     section("Unreadable images", "unreadable")
     section("Pairs of copies (equal bytes, or equal pixels)", "copy")
     section("Pairs of near copies (re-encoded, resized, mirrored, or one scene taken twice)", "near copy")
-    if found.sides is not None:
+    if found.splits is not None:
         lines.append(f"Of these pairs, with one image on test and one elsewhere: {summary['pairs_across_splits']:,}")
     lines.append(f"Of these pairs, with two labels: {summary['pairs_with_two_labels']:,}")
     section("Labels that are probably wrong", "label")

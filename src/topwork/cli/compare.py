@@ -110,7 +110,7 @@ def _following(source: str, backbone: ComparedBackbone, dataset: ImageDataset) -
     from topwork.data.splits import TEST, TEST_FRACTION
     from topwork.evaluation.candidates import NamedNetwork
 
-    brings_test = dataset.sides is not None and TEST in dataset.sides
+    brings_test = dataset.splits is not None and TEST in dataset.splits
     options = ["--backbone", backbone.name, "--size", str(backbone.size)]
     candidate = NamedNetwork.read(backbone.title)
     options += ["--weights", backbone.weights] if candidate.weights else []

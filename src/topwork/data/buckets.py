@@ -93,7 +93,7 @@ def read_bucket(address: str, ignore_classes: Sequence[str], grouping: Grouping)
     return LabelTable(
         source=ObjectImages(source.prefix, keys, marks, source.prefix.address),
         labels=np.array([names[row] for row in rows]),
-        sides=np.array([splits[parts[row][0]] for row in rows]) if splits else None,
+        splits=np.array([splits[parts[row][0]] for row in rows]) if splits else None,
         groups=grouping.groups(Path("/"), paths, folders),
         are_folders=True,
         notes=tuple(notes),

@@ -21,14 +21,13 @@ from topwork.data.labels import doubtful_names, label_array, normal_form, requir
 from topwork.data.sources import ArrayImages, ImageSource
 from topwork.data.splits import (
     FEWEST_TO_SPLIT,
-    SIDES,
     TEST,
     TEST_FRACTION,
     TRAIN,
     VALIDATION,
     VALIDATION_FRACTION,
     Units,
-    assign_sides,
+    assign_splits,
     find_units,
 )
 from topwork.data.table import UNLABELLED, LabelTable, Wanted, require_known_classes
@@ -52,7 +51,7 @@ class ImageDataset(Images):
         rows: `(N,)`, which rows of `source` belong to this dataset, ascending.
         labels: `(N,)`, integers in 0..K-1.
         class_names: K names; `labels` point into them.
-        sides: `(N,)` of 'train', 'validation', 'test', where the data brings a split; else None.
+        splits: `(N,)` of 'train', 'validation', 'test', where the data brings a split; else None.
         groups: `(N,)`, images of one group stay in one split; or None.
         testable: `(N,)` booleans, which images may test a classifier; None: all. Others are learned from alone.
         origin: what the user named.
@@ -68,7 +67,7 @@ class ImageDataset(Images):
     rows: IntArray
     labels: IntArray
     class_names: tuple[str, ...]
-    sides: StrArray | None = None
+    splits: StrArray | None = None
     groups: StrArray | None = None
     testable: NDArray[np.bool_] | None = None
     origin: str = "arrays"
@@ -77,7 +76,7 @@ class ImageDataset(Images):
     corrections: Corrections = UNCORRECTED
     value_range: ValueRange | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    _of_each_image: ClassVar[tuple[str, ...]] = ("rows", "labels", "sides", "groups", "testable")
+    _of_each_image: ClassVar[tuple[str, ...]] = ("rows", "labels", "splits", "groups", "testable")
 
     @classmethod
     def from_directory(
@@ -266,7 +265,7 @@ class ImageDataset(Images):
             labels: `(N,)`, names; or integers, which index `class_names` where it's given.
             class_names: K names, for integer labels.
             splits: `(N,)` of 'train', 'validation', 'test'.
-            groups: `(N,)`, images of one group stay on one side.
+            groups: `(N,)`, images of one group stay in one split.
             skip_unlabelled: as in `from_table`; None is a missing label too.
 
         Raises:
@@ -277,7 +276,7 @@ class ImageDataset(Images):
             source=ArrayImages(as_payloads(images)),
             labels=label_array(labels),
             class_names=None if class_names is None else tuple(class_names),
-            sides=None if splits is None else np.asarray(splits, dtype=str),
+            splits=None if splits is None else np.asarray(splits, dtype=str),
             groups=None if groups is None else np.asarray(groups, dtype=str),
         )
         return cls._from_labels(table, "arrays", Wanted(skip_unlabelled=skip_unlabelled, val_as="validation"))
@@ -358,7 +357,7 @@ class ImageDataset(Images):
             rows=np.arange(len(numbered.labels)),
             labels=numbered.labels,
             class_names=numbered.class_names,
-            sides=table.checked_sides(),
+            splits=table.checked_splits(),
             groups=table.groups,
             testable=table.testable,
             origin=printable(origin),
@@ -396,15 +395,15 @@ class ImageDataset(Images):
 
     def _with_val_as(self, val_as: ValAs) -> ImageDataset:
         """The dataset with its validation images as `val_as` says, where it has training images and no test images."""
-        if self.sides is None:
+        if self.splits is None:
             return self
-        if val_as == "test" and set(np.unique(self.sides)) == {TRAIN, VALIDATION}:
-            return replace(self, sides=np.where(self.sides == TRAIN, TRAIN, TEST))._with_notes(
+        if val_as == "test" and set(np.unique(self.splits)) == {TRAIN, VALIDATION}:
+            return replace(self, splits=np.where(self.splits == TRAIN, TRAIN, TEST))._with_notes(
                 "the data brings validation images and no test images. The validation images serve as test images, and "
                 "new ones for validation are taken from the training images. `val_as=validation` keeps them for "
                 "validation."
             )
-        return self._with_notes(*_classes_without_validation(self.labels, self.class_names, self.sides))
+        return self._with_notes(*_classes_without_validation(self.labels, self.class_names, self.splits))
 
     def _with_notes(self, *notes: str) -> ImageDataset:
         return replace(self, notes=(*self.notes, *notes)) if notes else self
@@ -500,16 +499,16 @@ class ImageDataset(Images):
     @cached_property
     def torn_groups(self) -> list[str]:
         """The groups whose images lie in several splits that the data brings, sorted."""
-        if self.groups is None or self.sides is None:
+        if self.groups is None or self.splits is None:
             return []
-        pairs = np.unique(np.stack([self.groups, self.sides]), axis=1)
+        pairs = np.unique(np.stack([self.groups, self.splits]), axis=1)
         names, counts = np.unique(pairs[0], return_counts=True)
         return [str(name) for name in names[counts > 1]]
 
     def split(self, *, test: float | TestAs = TEST_FRACTION, validation: float = VALIDATION_FRACTION) -> ImageDataset:
         """The same dataset with a split for every image.
 
-        Sides that the data brings are kept. What it doesn't bring is taken from the train side, by content
+        Splits that the data brings are kept. What it doesn't bring is taken from the train split, by content
         (see `topwork.data.splits`).
 
         Args:
@@ -534,28 +533,28 @@ class ImageDataset(Images):
                 f"There is only one class, {self.class_names[0]!r}, with {counted(len(self), 'image')}. "
                 "A classifier needs two at least: one sub-folder (or label) for each." + self._inner_classes_hint()
             )
-        sides = np.full(len(self), TRAIN, dtype="<U10") if self.sides is None else self.sides.astype("<U10")
-        open_images = sides == TRAIN
-        if self.sides is not None:
+        splits = np.full(len(self), TRAIN, dtype="<U10") if self.splits is None else self.splits.astype("<U10")
+        open_images = splits == TRAIN
+        if self.splits is not None:
             self._require_training_images(open_images)
-        missing = {side: part for side, part in ((TEST, fraction), (VALIDATION, validation)) if side not in sides}
+        missing = {split: part for split, part in ((TEST, fraction), (VALIDATION, validation)) if split not in splits}
         if missing:
             units = self.units(open_images)
-            sides[open_images] = assign_sides(
+            splits[open_images] = assign_splits(
                 self.labels[open_images],
                 units,
                 self.class_names,
                 test=missing.get(TEST, 0.0),
                 validation=missing.get(VALIDATION, 0.0),
             )
-            sides[(sides == TEST) & ~self.may_test] = TRAIN
-        return self.changed(sides=sides, is_split=True)
+            splits[(splits == TEST) & ~self.may_test] = TRAIN
+        return self.changed(splits=splits, is_split=True)
 
     def _require_training_images(self, is_train: NDArray[np.bool_]) -> None:
         if not np.any(is_train):
             raise DataError(
                 f"No image of {self.origin!r} is marked for training; the split says "
-                f"{', '.join(np.unique(np.asarray(self.sides)))}."
+                f"{', '.join(np.unique(np.asarray(self.splits)))}."
             )
         known = set(np.unique(self.labels[is_train]))
         unknown = [name for k, name in enumerate(self.class_names) if k not in known]
@@ -573,32 +572,30 @@ class ImageDataset(Images):
         has_classes = inner.is_dir() and len(folders) > 1
         return f" Are the classes further down? Then give {printable(str(inner))!r}." if has_classes else ""
 
-    def side(self, name: str) -> ImageDataset:
-        """The images in one split: 'train', 'validation' or 'test'; splits first where that is still to do."""
-        if name not in SIDES:
-            raise OptionError(f"Expected one of {', '.join(SIDES)}; got {name!r}.")
-        whole = self.with_sides
-        return whole.select(np.flatnonzero(np.asarray(whole.sides) == name))
+    def _images_of(self, name: str) -> ImageDataset:
+        """The images in one split; splits first where that is still to do."""
+        whole = self.with_splits
+        return whole.select(np.flatnonzero(np.asarray(whole.splits) == name))
 
     @cached_property
-    def with_sides(self) -> ImageDataset:
+    def with_splits(self) -> ImageDataset:
         """The dataset with a split for every image: itself if it was split, else `split()`."""
         return self if self.is_split else self.split()
 
     @property
     def train(self) -> ImageDataset:
         """The images that tops are fitted on."""
-        return self.side(TRAIN)
+        return self._images_of(TRAIN)
 
     @property
     def validation(self) -> ImageDataset:
         """The images that early stopping and the choice of regularisation look at."""
-        return self.side(VALIDATION)
+        return self._images_of(VALIDATION)
 
     @property
     def test(self) -> ImageDataset:
         """The images that are used once, at the end."""
-        return self.side(TEST)
+        return self._images_of(TEST)
 
 
 def _require_none(options: Mapping[str, Any], source: str | Path, kind: str) -> None:
@@ -608,9 +605,9 @@ def _require_none(options: Mapping[str, Any], source: str | Path, kind: str) -> 
             raise OptionError(f"`{name}={value}` is for {kind}; {printable(str(source))!r} isn't one.")
 
 
-def _classes_without_validation(labels: IntArray, class_names: tuple[str, ...], sides: StrArray) -> list[str]:
+def _classes_without_validation(labels: IntArray, class_names: tuple[str, ...], splits: StrArray) -> list[str]:
     """A sentence for the classes without an image among the validation images that the data brings."""
-    there = set(np.unique(labels[sides == VALIDATION]))
+    there = set(np.unique(labels[splits == VALIDATION]))
     missing = [name for k, name in enumerate(class_names) if k not in there]
     if not there or not missing:
         return []

@@ -86,7 +86,7 @@ def read_folder(root: Folder, ignore_classes: Sequence[str], grouping: Grouping)
     return LabelTable(
         source=FileImages(tuple(paths), str(root)),
         labels=np.repeat([folder.name for folder in layout.classes], counts),
-        sides=np.repeat([folder.split for folder in layout.classes], counts) if layout.has_splits else None,
+        splits=np.repeat([folder.split for folder in layout.classes], counts) if layout.has_splits else None,
         groups=grouping.groups(
             root.path, paths, list(np.repeat([folder.folder.path for folder in layout.classes], counts))
         ),

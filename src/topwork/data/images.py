@@ -29,15 +29,15 @@ class Images(ABC):
         origin: what the user named.
         value_range: which pixel values become black and white where pictures deeper than 8 bits are shown or compared;
             None: 0 to 65,535.
-        sides: `(N,)` of 'train', 'validation', 'test', where there is a split; else None.
+        splits: `(N,)` of 'train', 'validation', 'test', where there is a split; else None.
     """
 
     source: ImageSource
     rows: IntArray
     origin: str
     value_range: ValueRange | None
-    sides: StrArray | None
-    _of_each_image: ClassVar[tuple[str, ...]] = ("rows", "sides")
+    splits: StrArray | None
+    _of_each_image: ClassVar[tuple[str, ...]] = ("rows", "splits")
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -112,7 +112,7 @@ class UnlabelledImages(Images):
     origin: str = "images"
     value_range: ValueRange | None = None
     notes: tuple[str, ...] = ()
-    sides: StrArray | None = None
+    splits: StrArray | None = None
 
     @classmethod
     def from_source(cls, source: ImageSource, origin: str = "images") -> UnlabelledImages:

@@ -11,14 +11,14 @@ from itertools import islice
 
 from topwork.data.decoding import SUFFIXES
 from topwork.data.labels import normal_form
-from topwork.data.table import SIDE_OF_NAME
+from topwork.data.table import SPLIT_OF_NAME
 from topwork.data.walking import Folder, PassedOver, holds_images, links_above, n_images, n_loose, subfolders
 from topwork.errors import DataError
 from topwork.files import printable
 from topwork.words import counted, listed, without
 
 _UNLABELLED = ""
-_WORDS = SIDE_OF_NAME | dict.fromkeys(
+_WORDS = SPLIT_OF_NAME | dict.fromkeys(
     ("pred", "predict", "prediction", "predictions", "unlabelled", "unlabeled"), _UNLABELLED
 )
 _FILLERS = frozenset(
@@ -180,7 +180,7 @@ def _with_splits(
     splits: dict[Folder, str], folders: Sequence[Folder], ignored: Sequence[str], passed_over: PassedOver
 ) -> Layout:
     notes = [*_of_strangers([folder for folder in folders if folder not in splits], passed_over)]
-    if any(folder.name.lower() not in SIDE_OF_NAME for folder, split in splits.items() if split):
+    if any(folder.name.lower() not in SPLIT_OF_NAME for folder, split in splits.items() if split):
         notes.append(f"these folders are taken as splits: {_readings(splits)}.")
     classes: list[ClassFolder] = []
     names = set(map(_name, folders))

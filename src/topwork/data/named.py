@@ -51,7 +51,7 @@ def read_named(name: str, *, offline: bool) -> LabelTable:
         source=ArrayImages(np.concatenate([train_x, test_x]), name),
         labels=np.concatenate([train_y, test_y]).ravel().astype(np.int64),
         class_names=tuple(_CLASS_NAMES.get(name, "0 1 2 3 4 5 6 7 8 9").split()),
-        sides=np.array(["train"] * len(train_x) + ["test"] * len(test_x)),
+        splits=np.array(["train"] * len(train_x) + ["test"] * len(test_x)),
     )
 
 

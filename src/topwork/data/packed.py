@@ -57,7 +57,7 @@ def read_archive(
         table,
         source=ArchiveImages(archive, tuple(paths[i] for i in order), str(named_from or path)),
         labels=table.labels[order],
-        sides=None if table.sides is None else table.sides[order],
+        splits=None if table.splits is None else table.splits[order],
         groups=None if table.groups is None else table.groups[order],
         notes=(*archive.remarks, *table.notes),
     )

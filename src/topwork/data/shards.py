@@ -122,17 +122,17 @@ def read_shards(paths: Sequence[Path], read: Callable[[Path], LabelTable]) -> La
                 f"{printable(str(path))!r} has other class names than {printable(str(paths[0]))!r}: "
                 f"{_names(part)} and {_names(parts[0])}. Expected tables of one data set."
             )
-    sides = [part.sides for part in parts]
-    splits = _splits(paths)
-    if all(side is None for side in sides) and splits:
-        sides = [np.full(len(part.source), split) for part, split in zip(parts, splits, strict=True)]
-    _require_all([side is not None for side in sides], paths, "column with its split")
+    splits = [part.splits for part in parts]
+    named = _splits(paths)
+    if all(split is None for split in splits) and named:
+        splits = [np.full(len(part.source), split) for part, split in zip(parts, named, strict=True)]
+    _require_all([split is not None for split in splits], paths, "column with its split")
     groups = [part.groups for part in parts]
     table = LabelTable(
         source=JoinedImages(tuple(part.source for part in parts)),
         labels=np.concatenate([part.labels for part in parts]),
         class_names=parts[0].class_names,
-        sides=np.concatenate([side for side in sides if side is not None]) if sides[0] is not None else None,
+        splits=np.concatenate([split for split in splits if split is not None]) if splits[0] is not None else None,
         groups=np.concatenate([group for group in groups if group is not None]) if groups[0] is not None else None,
         notes=tuple(note for part in parts for note in part.notes),
     )

@@ -1,9 +1,9 @@
 """Which split an image is in: train, validation or test, decided by its content.
 
 Each image (or group of images that must stay together) has a place in [0, 1) drawn from its digest: the first
-`test` of that line is the test side, the next part validation, the rest train. So a copy never sits on two sides,
+`test` of that line is the test split, the next part validation, the rest train. So a copy is never in two splits,
 and adding, removing or reordering files moves no other image. Classes come out stratified as a fair draw does;
-then a class that came out without an image on a side is given its nearest one.
+then a class that came out without an image in a split is given its nearest one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from topwork.types import DigestArray, IntArray, StrArray
 from topwork.words import counted, first, without
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-SIDES = (TRAIN, VALIDATION, TEST)
+SPLITS = (TRAIN, VALIDATION, TEST)
 TEST_FRACTION = 0.2
 VALIDATION_FRACTION = 0.1
 FEWEST_TO_SPLIT = 1000
@@ -68,7 +68,7 @@ def draw_units(n: int, seed: int) -> Units:
     return Units(np.arange(n), np.random.default_rng(seed).random(n))
 
 
-def assign_sides(
+def assign_splits(
     labels: IntArray, units: Units, class_names: tuple[str, ...], *, test: float, validation: float
 ) -> StrArray:
     """The split of each image: `(N,)` of 'train', 'validation', 'test'.
@@ -82,23 +82,23 @@ def assign_sides(
 
     Raises:
         OptionError: a fraction outside 0..0.9.
-        SplitError: a class has fewer units than there are sides to fill.
+        SplitError: a class has fewer units than there are splits to fill.
     """
     for name, fraction in (("test", test), ("validation", validation)):
         if not 0 <= fraction <= 0.9:
             raise OptionError(f"Expected a {name} fraction in 0..0.9, got {fraction}.")
     bounds = {TEST: test, VALIDATION: test + (1 - test) * validation}
-    wanted = [side for side, fraction in ((TEST, test), (VALIDATION, validation)) if fraction > 0]
-    sides = np.full(len(units.place), TRAIN, dtype="<U10")
+    wanted = [split for split, fraction in ((TEST, test), (VALIDATION, validation)) if fraction > 0]
+    splits = np.full(len(units.place), TRAIN, dtype="<U10")
     if VALIDATION in wanted:
-        sides[units.place < bounds[VALIDATION]] = VALIDATION
+        splits[units.place < bounds[VALIDATION]] = VALIDATION
     if TEST in wanted:
-        sides[units.place < bounds[TEST]] = TEST
+        splits[units.place < bounds[TEST]] = TEST
     of_class = _units_of_classes(labels, units, len(class_names))
     _require_enough(labels, of_class, class_names, 1 + len(wanted))
-    for side in (*wanted, TRAIN):
-        _give_every_class(sides, side, of_class, units.place, class_names)
-    return sides[units.of_image]
+    for split in (*wanted, TRAIN):
+        _give_every_class(splits, split, of_class, units.place, class_names)
+    return splits[units.of_image]
 
 
 def deal_folds(labels: IntArray, units: Units, n_folds: int) -> IntArray:
@@ -168,25 +168,25 @@ def _size(n_images: int, n_units: int) -> str:
 
 
 def _give_every_class(
-    sides: StrArray,
-    side: str,
+    splits: StrArray,
+    split: str,
     of_class: list[IntArray],
     place: NDArray[np.float64],
     class_names: tuple[str, ...],
 ) -> None:
-    """For each class that lacks `side`, move the unit that lies lowest of those that can be spared elsewhere."""
+    """For each class that lacks `split`, move the unit that lies lowest of those that can be spared elsewhere."""
     for name, own in zip(class_names, of_class, strict=True):
-        if np.any(sides[own] == side):
+        if np.any(splits[own] == split):
             continue
-        spare = [unit for unit in own[np.argsort(place[own])] if _can_leave(unit, sides, of_class)]
+        spare = [unit for unit in own[np.argsort(place[own])] if _can_leave(unit, splits, of_class)]
         if not spare:
             raise SplitError(
-                f"Class {name!r} has no image to spare for the {side} split: its copies or groups tie it to others. "
+                f"Class {name!r} has no image to spare for the {split} split: its copies or groups tie it to others. "
                 "Add images of it, leave it out, or give the split yourself."
             )
-        sides[spare[0]] = side
+        splits[spare[0]] = split
 
 
-def _can_leave(unit: int, sides: StrArray, of_class: list[IntArray]) -> bool:
-    """Whether no class loses its last unit on a side when `unit` leaves it."""
-    return all(np.sum(sides[own] == sides[unit]) > 1 for own in of_class if unit in own)
+def _can_leave(unit: int, splits: StrArray, of_class: list[IntArray]) -> bool:
+    """Whether no class loses its last unit in a split when `unit` leaves it."""
+    return all(np.sum(splits[own] == splits[unit]) > 1 for own in of_class if unit in own)

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from topwork.data.labels import NONE, label_texts, normal_form, normal_forms, sorted_names
 from topwork.data.sources import ImageSource
-from topwork.data.splits import SIDES, TEST, TRAIN, VALIDATION
+from topwork.data.splits import SPLITS, TEST, TRAIN, VALIDATION
 from topwork.errors import DataError, OptionError, ShapeError, did_you_mean
 from topwork.types import IntArray, StrArray, ValAs
 from topwork.words import counted
 
-SIDE_OF_NAME = {
+SPLIT_OF_NAME = {
     **dict.fromkeys(("train", "training"), TRAIN),
     **dict.fromkeys(("validation", "valid", "val", "dev", "eval"), VALIDATION),
     **dict.fromkeys(("test", "testing", "evaluation"), TEST),
@@ -74,7 +74,7 @@ class LabelTable:
     source: ImageSource
     labels: NDArray[Any]
     class_names: tuple[str, ...] | None = None
-    sides: StrArray | None = None
+    splits: StrArray | None = None
     groups: StrArray | None = None
     notes: tuple[str, ...] = ()
     are_folders: bool = False
@@ -117,24 +117,24 @@ class LabelTable:
                 parts.append(f"{n:,} of {counted(len(found), 'image')} {have} {what} (the first is {first!r})")
         return "; ".join(parts)
 
-    def checked_sides(self) -> StrArray | None:
-        """`sides` in our own words, or None where they hold no split: none at all, or all for training.
+    def checked_splits(self) -> StrArray | None:
+        """`splits` in our own words, or None where they hold no split: none at all, or all for training.
 
         Raises:
-            DataError: a side that isn't train, validation or test.
+            DataError: a split that isn't train, validation or test.
         """
-        if self.sides is None:
+        if self.splits is None:
             return None
-        lowered = np.char.lower(np.char.strip(self.sides))
-        unknown = sorted({str(side) for side in np.unique(lowered)} - set(SIDE_OF_NAME))
+        lowered = np.char.lower(np.char.strip(self.splits))
+        unknown = sorted({str(split) for split in np.unique(lowered)} - set(SPLIT_OF_NAME))
         if unknown:
             row = int(np.flatnonzero(lowered == unknown[0])[0])
             raise DataError(
-                f"Image {self.source.name(row)!r} is on an unknown split {str(self.sides[row])!r}. "
-                f"Expected {', '.join(SIDES)}."
+                f"Image {self.source.name(row)!r} is in an unknown split {str(self.splits[row])!r}. "
+                f"Expected {', '.join(SPLITS)}."
             )
-        sides = np.array([SIDE_OF_NAME[str(side)] for side in lowered], dtype="<U10")
-        return None if np.all(sides == TRAIN) else sides
+        splits = np.array([SPLIT_OF_NAME[str(split)] for split in lowered], dtype="<U10")
+        return None if np.all(splits == TRAIN) else splits
 
 
 def require_known_classes(names: Iterable[str], known: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ from topwork.data.decoding import SUFFIXES as IMAGE_SUFFIXES
 from topwork.data.labels import label_texts
 from topwork.data.paths import Located, locate
 from topwork.data.sources import FileImages, ImageSource, ParquetImages
-from topwork.data.table import SIDE_OF_NAME, LabelTable
+from topwork.data.table import SPLIT_OF_NAME, LabelTable
 from topwork.errors import DataError, did_you_mean
 from topwork.files import open_regular, printable
 from topwork.memory import available_memory, fits, gigabytes
@@ -90,7 +90,7 @@ def read_table(path: Path, columns: Columns, image_root: Path | None = None) -> 
     notes: list[str] = []
     if split is None and (like := _like_split(table.column_names, {image, label, columns.group})):
         values = {str(value).strip().lower() for value in table.column(like).unique().to_pylist()}
-        if len({SIDE_OF_NAME.get(value) for value in values}) > 1 and values <= SIDE_OF_NAME.keys():
+        if len({SPLIT_OF_NAME.get(value) for value in values}) > 1 and values <= SPLIT_OF_NAME.keys():
             split = like
             notes.append(f"the column {printable(like)!r} of {shown!r} is taken as the split.")
         else:
@@ -114,7 +114,7 @@ def read_table(path: Path, columns: Columns, image_root: Path | None = None) -> 
         labels=labels,
         class_names=class_names,
         notes=tuple(notes),
-        sides=_strings(_whole_column(table, split, "split", shown)) if split else None,
+        splits=_strings(_whole_column(table, split, "split", shown)) if split else None,
         groups=_strings(_whole_column(table, group, "group", shown)) if group else None,
     )
 

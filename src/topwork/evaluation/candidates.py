@@ -87,7 +87,7 @@ class GrowingSample:
     """The images that are not for testing, in the order in which they join the sample, each with its fold."""
 
     def __init__(self, dataset: ImageDataset) -> None:
-        self._dataset = dataset.select(np.asarray(dataset.sides) != TEST)
+        self._dataset = dataset.select(np.asarray(dataset.splits) != TEST)
         units = self._dataset.units(np.arange(len(self)))
         self._order = growing_sample(self._dataset.labels, units)
         self._folds = deal_folds(self._dataset.labels, units, FOLDS)

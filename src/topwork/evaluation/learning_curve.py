@@ -137,7 +137,7 @@ def learning_curve_of(
     """The learning curve of a dataset: train and validation images are drawn from, test images test.
 
     Args:
-        dataset: labelled images; sides that it doesn't bring are as `split(test="auto")` decides. Without test images,
+        dataset: labelled images; splits that it doesn't bring are as `split(test="auto")` decides. Without test images,
             every image is tested, by cross-validation.
         backbone: as from `load_backbone`.
         n_draws: see `learning_curve`, as for seed and reporter.
@@ -151,8 +151,8 @@ def learning_curve_of(
     dataset = dataset if dataset.is_split else dataset.split(test="auto")
     backbone = with_range(backbone, dataset, reporter or Reporter())
     features = extract_features(dataset, backbone, device=device, reporter=reporter)
-    labels, is_test = dataset.labels[features.indices], np.asarray(dataset.sides)[features.indices] == TEST
-    if np.any(np.asarray(dataset.sides) == TEST):
+    labels, is_test = dataset.labels[features.indices], np.asarray(dataset.splits)[features.indices] == TEST
+    if np.any(np.asarray(dataset.splits) == TEST):
         tests = [np.flatnonzero(is_test)]
     else:
         folds = deal_folds(labels, dataset.units(features.indices), FOLDS)

@@ -61,8 +61,8 @@ def compare_backbones(
     if not chosen:
         raise OptionError("Name a network to compare at least; `topwork backbones` lists them.")
     dataset.read_digests(reporter)
-    images = GrowingSample(dataset.with_sides)
-    value_range = find_range(dataset.with_sides)
+    images = GrowingSample(dataset.with_splits)
+    value_range = find_range(dataset.with_splits)
     clock = _Clock(budget)
     ready, left_out = _line_up(chosen, clock, value_range, device, offline, seed, reporter)
     n = 0

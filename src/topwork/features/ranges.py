@@ -50,7 +50,7 @@ def with_range(backbone: Backbone, dataset: Images, reporter: Reporter) -> Backb
 
 def find_range(dataset: Images) -> ValueRange | None:
     """What the images for training use; None for 0..65,535, and where none has more than 8 bits."""
-    rows = dataset.rows if dataset.sides is None else dataset.rows[dataset.sides == TRAIN]
+    rows = dataset.rows if dataset.splits is None else dataset.rows[dataset.splits == TRAIN]
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int))]
     found: list[FloatArray] = []
     with quiet_pillow():

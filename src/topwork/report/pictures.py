@@ -99,13 +99,13 @@ class CopyPair:
     names: tuple[str, str]
     pictures: tuple[str, str]
     labels: tuple[str, str]
-    sides: tuple[str, str] | None
+    splits: tuple[str, str] | None
 
     @property
     def trouble(self) -> str:
         """What is wrong with it, if more than that there are two."""
         wrong = ["two labels"] if self.labels[0] != self.labels[1] else []
-        wrong += ["two splits"] if self.sides and self.sides[0] != self.sides[1] else []
+        wrong += ["two splits"] if self.splits and self.splits[0] != self.splits[1] else []
         return " and ".join(wrong)
 
 
@@ -121,7 +121,7 @@ def copy_pairs(dataset: ImageDataset, check: DataCheck, n: int = 12) -> list[Cop
             names=(check.names[a], check.names[b]),
             pictures=(pictures[a], pictures[b]),
             labels=(check.label(a), check.label(b)),
-            sides=None if check.sides is None else (str(check.sides[a]), str(check.sides[b])),
+            splits=None if check.splits is None else (str(check.splits[a]), str(check.splits[b])),
         )
         for (a, b), is_exact in zip(pairs.tolist(), check.copies.is_exact[places], strict=True)
         if pictures[a] and pictures[b]

@@ -60,7 +60,7 @@ def export_run(
     dataset = dataset or dataset_of_run(path)
     if int8 and recorded is None:
         raise DataError("int8 is measured on the run's test images; give a run folder, not a classifier alone.")
-    if int8 and recorded and TEST not in recorded.sides:
+    if int8 and recorded and TEST not in recorded.splits:
         raise DataError(
             "int8 is delivered only if the accuracy on test images bears it, and this run has none: it was "
             "cross-validated. Train with `test=0.2`, and export that run."
@@ -81,9 +81,9 @@ def export_run(
 
 def _gate_images(classifier: ImageClassifier, dataset: ImageDataset, recorded: RecordedImages | None) -> list[Payload]:
     """Test images of the run; where it was cross-validated, images for training: both files answer all images alike."""
-    is_tested = recorded is None or TEST in recorded.sides
-    side, value_range = TEST if is_tested else TRAIN, classifier.backbone.recipe.value_range
-    return _find(dataset, recorded, side, GATE_IMAGES, value_range)[0]
+    is_tested = recorded is None or TEST in recorded.splits
+    split, value_range = TEST if is_tested else TRAIN, classifier.backbone.recipe.value_range
+    return _find(dataset, recorded, split, GATE_IMAGES, value_range)[0]
 
 
 def _int8_images(classifier: ImageClassifier, dataset: ImageDataset, recorded: RecordedImages) -> Int8Images:
@@ -97,14 +97,14 @@ def _int8_images(classifier: ImageClassifier, dataset: ImageDataset, recorded: R
 
 
 def _find(
-    dataset: ImageDataset, recorded: RecordedImages | None, side: str, n: int, value_range: ValueRange | None
+    dataset: ImageDataset, recorded: RecordedImages | None, split: str, n: int, value_range: ValueRange | None
 ) -> tuple[list[Payload], list[str]]:
-    """Up to `n` readable images of the run's `side`, evenly spaced, with their labels; any where there's no list."""
-    wanted = None if recorded is None else recorded.on(side)
+    """Up to `n` readable images of the run's `split`, evenly spaced, with their labels; any where there's no list."""
+    wanted = None if recorded is None else recorded.on(split)
     rows = np.arange(len(dataset)) if wanted is None else rows_of(dataset, wanted)
     if not len(rows):
         raise DataError(
-            f"None of the run's {side} images is in {dataset.origin!r}. Say where they are: `dataset=FOLDER`."
+            f"None of the run's {split} images is in {dataset.origin!r}. Say where they are: `dataset=FOLDER`."
         )
     chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int))]
     images: list[Payload] = []

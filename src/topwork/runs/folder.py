@@ -148,7 +148,7 @@ def _write_images(path: Path, dataset: ImageDataset) -> None:
     columns = {
         "image": dataset.names,
         "label": np.array(dataset.class_names)[dataset.labels].tolist(),
-        "side": dataset.sides.tolist() if dataset.sides is not None else [None] * len(dataset),
+        "side": dataset.splits.tolist() if dataset.splits is not None else [None] * len(dataset),
         "digest": pa.array(digests, pa.binary(16)),
     }
     with path.open("wb") as file:  # opened here: pyarrow takes names in UTF-8 only
@@ -157,7 +157,7 @@ def _write_images(path: Path, dataset: ImageDataset) -> None:
 
 def _run_record(classifier: ImageClassifier, training: Training, facts: RunFacts) -> dict[str, Any]:
     dataset = training.dataset
-    sides, counts = np.unique(dataset.sides if dataset.sides is not None else [], return_counts=True)
+    splits, counts = np.unique(dataset.splits if dataset.splits is not None else [], return_counts=True)
     return {
         "command": facts.command,
         "topwork": VERSION,
@@ -168,7 +168,7 @@ def _run_record(classifier: ImageClassifier, training: Training, facts: RunFacts
         "data": {
             "origin": dataset.origin,
             "images": len(dataset),
-            "sides": {str(side): int(n) for side, n in zip(sides, counts, strict=True)},
+            "sides": {str(split): int(n) for split, n in zip(splits, counts, strict=True)},
             "notes": list(dataset.notes),
             "options": dict(dataset.options),
             "groups_in_several_splits": len(dataset.torn_groups),

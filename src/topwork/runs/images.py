@@ -25,12 +25,12 @@ class RecordedImages:
     digests: DigestArray
     names: list[str]
     labels: list[str]
-    sides: list[str]
+    splits: list[str]
 
-    def on(self, *sides: str) -> RecordedImages:
+    def on(self, *splits: str) -> RecordedImages:
         """Those in any of these splits."""
-        rows = [i for i, side in enumerate(self.sides) if side in sides]
-        names, labels, kept = ([values[i] for i in rows] for values in (self.names, self.labels, self.sides))
+        rows = [i for i, split in enumerate(self.splits) if split in splits]
+        names, labels, kept = ([values[i] for i in rows] for values in (self.names, self.labels, self.splits))
         return RecordedImages(self.digests[rows], names, labels, kept)
 
 

@@ -88,7 +88,7 @@ def train(
     """Train a classifier, test it once, and write a run folder: all of `topwork train`.
 
     Args:
-        dataset: labelled images; sides that it doesn't bring are as `split(test="auto")` decides. Without test images,
+        dataset: labelled images; splits that it doesn't bring are as `split(test="auto")` decides. Without test images,
             every image is tested once by cross-validation, and the classifier learns from all.
         backbone: see `fit_classifier`, as for top, flip, seed, on_bad_image and device.
         top: a scikit-learn classifier; None means `LinearTop()`.
@@ -115,7 +115,7 @@ def train(
     began = time.perf_counter()
     dataset.read_digests(reporter)
     split = dataset if dataset.is_split else dataset.split(test="auto" if fine_tune is None else TEST_FRACTION)
-    _require_every_side(split)
+    _require_every_split(split)
     _warn_of_untested(split, reporter)
     _warn_of_torn_groups(split, reporter)
     if fine_tune is not None:  # what can't be fine-tuned is said before anything is computed
@@ -131,7 +131,7 @@ def train(
     if training is None:
         raise DataError("The classifier has no record of its training.")
     _warn_of_few(training, reporter)
-    is_tested = np.any(np.asarray(split.sides) == TEST)
+    is_tested = np.any(np.asarray(split.splits) == TEST)
     folded = None if is_tested else cross_test(training.top, training.examples, reporter)
     test, predictions = _test(classifier, training) if folded is None else _cross_test(training, folded)
     held_out = _evaluate_held_out(training, classifier.class_names)
@@ -166,10 +166,10 @@ def evaluate_run(
             "there is no list of the images it was trained on; if some are among these, its accuracy looks too high."
         )
     seen = np.isin(dataset.read_digests(reporter), np.empty(0, "S16") if known is None else known.digests)
-    if dataset.sides is not None and np.any(dataset.sides == TEST):
-        reporter.note(f"The data brings a split: evaluating on its {int(np.sum(dataset.sides == TEST)):,} test images.")
-        seen = seen[dataset.sides == TEST]
-        dataset = dataset.select(dataset.sides == TEST)
+    if dataset.splits is not None and np.any(dataset.splits == TEST):
+        is_test = dataset.splits == TEST
+        reporter.note(f"The data brings a split: evaluating on its {int(np.sum(is_test)):,} test images.")
+        seen, dataset = seen[is_test], dataset.select(is_test)
     if np.all(seen):
         raise DataError(
             f"All {len(dataset):,} images of {dataset.origin!r} were used in training, so they can't tell how good "
@@ -192,18 +192,18 @@ def _require_new_folder(out: str | Path | None) -> None:
             pass
 
 
-def _require_every_side(dataset: ImageDataset) -> None:
-    there = set(np.unique(np.asarray(dataset.sides)))
-    for side in (TRAIN, VALIDATION):
-        if side not in there:
+def _require_every_split(dataset: ImageDataset) -> None:
+    there = set(np.unique(np.asarray(dataset.splits)))
+    for split in (TRAIN, VALIDATION):
+        if split not in there:
             raise DataError(
-                f"There is no {side} image. Where the data brings none, `validation` must be above 0: the part of the "
+                f"There is no {split} image. Where the data brings none, `validation` must be above 0: the part of the "
                 "images that choices are made on."
             )
 
 
 def _require_test_images(dataset: ImageDataset) -> None:
-    if not np.any(np.asarray(dataset.sides) == TEST):
+    if not np.any(np.asarray(dataset.splits) == TEST):
         raise OptionError(
             "Fine-tuning wants images for testing that no part of it has seen; to cross-validate the whole of it would "
             "take five times as long. Hold some out, as with `test=0.2`."
@@ -298,9 +298,9 @@ def _warn_of_few(training: Training, reporter: Reporter) -> None:
 
 
 def _warn_of_untested(dataset: ImageDataset, reporter: Reporter) -> None:
-    if not np.any(np.asarray(dataset.sides) == TEST):
+    if not np.any(np.asarray(dataset.splits) == TEST):
         return  # cross-validation tests all
-    tested = np.bincount(dataset.labels[dataset.sides == TEST], minlength=len(dataset.class_names))
+    tested = np.bincount(dataset.labels[dataset.splits == TEST], minlength=len(dataset.class_names))
     untested = [repr(name) for name, n in zip(dataset.class_names, tested, strict=True) if n == 0]
     if untested:
         reporter.warning(f"there is no test image of {first(untested)}: how well that is recognised is not measured.")
@@ -319,7 +319,7 @@ def _warn_of_torn_groups(dataset: ImageDataset, reporter: Reporter) -> None:
 def _test(classifier: ImageClassifier, training: Training) -> tuple[Evaluation, Predictions]:
     """How good the classifier is on the test images, and its answers."""
     dataset, features = training.dataset, training.features
-    is_test = np.asarray(dataset.sides) == TEST
+    is_test = np.asarray(dataset.splits) == TEST
     rows = np.flatnonzero(is_test[features.indices])
     if len(rows) == 0:
         raise DataError("There is no readable test image. Add images, or let Topwork split them.")

@@ -84,7 +84,7 @@ def _parameters(folder: Path) -> dict[str, str | float | int]:
     backbone, data, top = record["backbone"], record["data"], record["top"]
     parameters = {
         "data": data["origin"],
-        **{f"n_{side}": n for side, n in data["sides"].items()},
+        **{f"n_{split}": n for split, n in data["sides"].items()},
         "n_flipped": record["n_flipped"],
         "backbone": backbone["backbone"],
         "weights": backbone["weights_origin"],
@@ -102,11 +102,11 @@ def _metrics(folder: Path) -> dict[str, float]:
     """The headline figures, those with an interval with its ends: `test/accuracy`, `test/accuracy_low`, …"""
     found: dict[str, float] = {}
     metrics = _read(folder / "metrics.json")
-    for side in ("test", "cross_validated", "validation"):
-        for name, figure in (metrics[side] or {}).items():
+    for split in ("test", "cross_validated", "validation"):
+        for name, figure in (metrics[split] or {}).items():
             if isinstance(figure, dict) and "value" in figure:
-                found |= {f"{side}/{name}": figure["value"], f"{side}/{name}_low": figure["low"]}
-                found[f"{side}/{name}_high"] = figure["high"]
+                found |= {f"{split}/{name}": figure["value"], f"{split}/{name}_low": figure["low"]}
+                found[f"{split}/{name}_high"] = figure["high"]
     seconds = _read(folder / "run.json")["seconds"]
     return found | {f"seconds/{name}": value for name, value in seconds.items()}
 
