@@ -97,6 +97,50 @@ def mlp(n: str, d: str) -> float:
     return _seconds(lambda: _fit(model, *data, epochs=2)) / 2
 
 
+def last_stage(name: str, cut: str, batch: str) -> float:
+    """Images a second of training what lies above a layer by `fit`, 224×224, the layers below frozen."""
+    import keras
+
+    base = _base(name, 224)
+    base.trainable = True
+    names = [layer.name for layer in base.layers]
+    for place, layer in enumerate(base.layers):
+        is_fixed = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = place > names.index(cut) and not is_fixed
+    model = keras.Sequential([keras.Input((224, 224, 3)), base, keras.layers.Dense(10, activation="softmax")])
+    model.compile(keras.optimizers.AdamW(1e-3), "sparse_categorical_crossentropy")
+    n = 4 * int(batch)
+    images = np.random.default_rng(0).random((n, 224, 224, 3), dtype=np.float32)
+    labels = np.arange(n) % 10
+    return _rate(lambda: model.fit(images, labels, batch_size=int(batch), epochs=1, verbose=0), n)
+
+
+def last_stage_of_torch(name: str, batch: str) -> float:
+    """The same by PyTorch with torchvision's network; what lies below runs without gradients."""
+    import torch
+    import torchvision
+
+    network = getattr(torchvision.models, name.lower())(num_classes=10).eval()  # batch normalisation stays as it is
+    if name.startswith("ResNet"):
+        below = torch.nn.Sequential(*list(network.children())[:7])
+        above = torch.nn.Sequential(network.layer4, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), network.fc)
+    else:
+        below = network.features[:10]
+        end = [torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), network.classifier]
+        above = torch.nn.Sequential(network.features[10:], *end)
+    optimizer = torch.optim.AdamW(above.parameters(), 1e-3)
+    images, labels = torch.rand(int(batch), 3, 224, 224), torch.arange(int(batch)) % 10
+
+    def step() -> None:
+        with torch.no_grad():
+            maps = below(images)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(above(maps), labels).backward()
+        optimizer.step()
+
+    return _rate(step, int(batch))
+
+
 def top(path: str, epochs: str) -> float:
     """Test accuracy of the course's top by `fit` on kept features: a frozen base computes the same ones every epoch."""
     import keras
