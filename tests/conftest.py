@@ -20,6 +20,10 @@ import pytest
 _CACHE = tempfile.TemporaryDirectory(prefix="topwork-tests-", ignore_cleanup_errors=True)
 os.environ["TOPWORK_CACHE"] = _CACHE.name  # before anything is computed; the user's own is never touched
 os.environ["KERAS_BACKEND"] = "jax"
+# what is compiled here runs for a moment: most of a test's time went into compiling the same again, and well
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(_CACHE.name, "compiled"))
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 os.environ["HF_ENDPOINT"] = os.environ["TOPWORK_MIRROR"] = (
     "http://127.0.0.1:9"  # nothing listens there: no test may fetch from outside
 )

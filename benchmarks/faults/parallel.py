@@ -24,7 +24,7 @@ def trains(folder: Path, rounds: int, at_once: int = AT_ONCE) -> dict[str, Any]:
     bench = Bench(folder)
     draw_photos(folder / "photos")
     seeds = range(at_once)
-    options = ("--top", "16", "--epochs", "3", *TRAIN)
+    options = ("--top", "16", "--epochs", "3", "--test", "0.2", *TRAIN)
     expected = {seed: _top(bench, bench.run("train", "photos", *options, "--seed", seed).stdout) for seed in seeds}
     n_lost = n_wrong = n_crashed = 0
     for turn in range(rounds):

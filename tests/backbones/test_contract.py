@@ -35,10 +35,12 @@ TOLERANCE = 1e-4
 
 EXPORTED = (*COURSE, "starter", "mobilenet_v2", "efficientnet_b0", "convnext_tiny")
 
+DEEPER = {"resnet101", "resnet152", "resnet101v2", "resnet152v2", "densenet169", "densenet201"}
 FIRST_OF_KIND = (*EXPORTED, "efficientnet_v2_b0", "efficientnet_lite0", "nasnet_mobile", "vgg16")
 KINDS = ("efficientnet_v2", "efficientnet_b", "efficientnet_lite", "convnext", "nasnet", "vgg")
-FURTHER_SIZES = {name for name in cards() if name.startswith(KINDS)} - {*FIRST_OF_KIND}
-"""Larger networks of a kind of which the smallest is tested: seven minutes, and 13 GB of memory."""
+FURTHER_SIZES = DEEPER | {name for name in cards() if name.startswith(KINDS)} - {*FIRST_OF_KIND}
+"""Larger networks of a kind of which the smallest is tested: a quarter of an hour, and 13 GB of memory. Those of the
+course go through the whole job each time (tests/test_course.py)."""
 
 GAINS = {"efficientnet_v2": 1.1, "efficientnet_b": 1.8}
 """What swish wants. With more, these networks are chaotic: one pixel changed by one level changes every feature, and no
@@ -46,16 +48,6 @@ two ways of adding agree. With less, all images look the same."""
 
 
 pytestmark = pytest.mark.usefixtures("no_random_initialisation")
-
-
-@pytest.fixture(autouse=True)
-def quick_compilation() -> Iterator[None]:
-    """Each network is compiled for JAX, run once, and thrown away: its loops need not be the best."""
-    import jax
-
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def draw_weights(card: Card, folder: Path) -> BackboneWeights:

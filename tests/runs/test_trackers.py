@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+SMALL = ("--top", "8", "--epochs", "3", "--size", "32", "--test", "0.2", "--no-check")
+
 
 def test_tensorboard_reads_what_was_logged(topwork: Callable[..., object], photos: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    answer = topwork("train", photos, "--top", "8", "--epochs", "3", "--size", "32", "--tensorboard", "--out", "run")
+    answer = topwork("train", photos, *SMALL, "--tensorboard", "--out", "run")
     assert answer.status == 0, answer.err  # type: ignore[attr-defined]
     assert "Logged to tensorboard: run/tensorboard; see it with: tensorboard --logdir ." in answer.err  # type: ignore[attr-defined]
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
@@ -29,7 +31,7 @@ def test_mlflow_has_parameters_metrics_history_and_files(
     topwork: Callable[..., object], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    answer = topwork("train", photos, "--top", "8", "--epochs", "3", "--size", "32", "--mlflow", "--out", "run")
+    answer = topwork("train", photos, *SMALL, "--mlflow", "--out", "run")
     assert answer.status == 0, answer.err  # type: ignore[attr-defined]
     assert "Logged to mlflow: sqlite" in answer.err  # type: ignore[attr-defined]
     import mlflow

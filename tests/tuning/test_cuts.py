@@ -27,22 +27,23 @@ CUTS = {
 """By hand: what lies below the last block, and below the last stage."""
 
 
-@pytest.fixture(scope="module", params=list(CUTS))
-def network(request: pytest.FixtureRequest) -> tuple[str, Any]:
-    """A network of each kind with weights that might be trained ones."""
+def network(name: str) -> Any:
+    """A network with weights that might be trained ones."""
     import_keras()
-    card = find_card(request.param)
+    card = find_card(name)
     base = build_base(NetworkSpec(card.builder, card.preprocessing.name, 96, "avg"))
     random = np.random.default_rng(0)
     base.set_weights([plausible_tensor(weight.path, tuple(weight.shape), random) for weight in base.weights])
-    return request.param, base
+    return base
 
 
-def test_cuts_are_found_and_the_tail_computes_what_keras_does(network: tuple[str, Any]) -> None:
+@pytest.mark.parametrize("name", list(CUTS))
+@pytest.mark.usefixtures("no_random_initialisation")
+def test_cuts_are_found_and_the_tail_computes_what_keras_does(name: str) -> None:
     import jax
     import keras
 
-    name, base = network
+    base = network(name)
     layers = [_layer(facts) for facts in json.loads(json.dumps(describe_layers(base)))]
     assert 28 <= len(possible_cuts(layers)) <= 118
     tensors = {f"{place:04d}": np.asarray(weight) for place, weight in enumerate(base.weights)}

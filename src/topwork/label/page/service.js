@@ -80,7 +80,9 @@ async function send() {
     const [change] = waiting;
     try {
       const answer = await change.send();
-      say(change.done(answer));
+      const words = change.done(answer);
+      if (!change.items.length) await look(); // the next key must mean the classes as they are called now
+      say(words);
       complain("");
       take(change);
     } catch (error) {
@@ -128,14 +130,20 @@ export let state = null;
 let gone = "";
 let timer = 0;
 let asked = 0;
+let latest;
 
 /** Ask for the state now, and every second from then on; three times a second while something goes on behind. */
-export async function look() {
+export function look() {
+  latest = takeState();
+  return latest;
+}
+
+async function takeState() {
   clearTimeout(timer);
   const turn = ++asked;
   try {
     const news = await ask(`api/state?after=${state ? state.version : -1}`);
-    if (turn !== asked) return; // a later question is on its way
+    if (turn !== asked) return await latest; // a later question is on its way
     gone = "";
     if (news && (!state || news.version !== state.version)) {
       state = news;
