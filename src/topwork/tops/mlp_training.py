@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -63,7 +64,7 @@ class MLPTrainer:
         zeros = jax.tree.map(np.zeros_like, parameters)
         self._state = parameters, zeros, zeros, np.zeros((), np.float32)
         self._batch_size = min(batch_size, len(train.y))
-        self._epoch = jax.jit(_epoch_function(dropout, learning_rate))
+        self._epoch = _epoch_function(dropout, learning_rate)
         self._data = jax.device_put((_fields(train), _fields(validation)))
 
     def run_epoch(self) -> dict[str, float]:
@@ -98,7 +99,9 @@ def _initial(widths: Sequence[int], random: np.random.Generator) -> list[tuple[F
     return layers
 
 
+@cache
 def _epoch_function(dropout: float, learning_rate: float) -> Callable[..., Any]:
+    """An epoch, compiled once for each size of the data: folds of one size share it (a second or more each)."""
     jax = import_jax()
     jnp, lax = jax.numpy, jax.lax
     left_out = min(round(dropout * 2**16), 2**16 - 1)  # of 16 random bits: half the cost of a random float
@@ -144,7 +147,8 @@ def _epoch_function(dropout: float, learning_rate: float) -> Callable[..., Any]:
         }
         return key, state, row
 
-    return run
+    compiled: Callable[..., Any] = jax.jit(run)
+    return compiled
 
 
 def _random_16_bits(key: Any, shape: tuple[int, int]) -> Any:
