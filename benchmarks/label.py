@@ -1,16 +1,18 @@
 """What `topwork label` is worth: accuracy by number of labels, how long a person waits, what a kill costs.
 
-    python benchmarks/label.py --images cifar10.parquet            # all; --only accuracy|waiting|kills
+    python benchmarks/label.py accuracy --data DATA --cache CACHE [--set "Tiny ImageNet" --network MobileNetV2] [--rare]
+    python benchmarks/label.py waiting
+    python benchmarks/label.py kills
 
-Accuracy: of 8,000 images without labels as many are labelled as the table says, chosen by the page or by chance, and a
-linear top on them is tested on 3,000 others; means over the draws. Expected on CIFAR-10 as JPEG with the starter
-(%, two draws; the standard error of a draw is about one point):
+Accuracy: of 8,000 images without labels (of Tiny ImageNet's 20 classes 7,000) as many are labelled as the table says,
+chosen by the page or by chance, and a linear top on them is tested on others; means over the draws. Expected on
+CIFAR-10 as JPEG with the starter (%, two draws; the standard error of a draw is about one point):
 
     labels                  20    50   100   200   400
     by the page           47.7  57.6  63.1  68.4  71.8
     by chance             35.1  50.8  58.5  66.0  69.1
 
-With --rare, of 54,000 images 2 % are of one class, and as many of each other:
+With --rare, 2 % are of one class, and as many of each other:
 
     by the page           51.1  62.5  66.7  71.1  75.1
     by chance             36.7  54.6  61.1  69.2  73.1
@@ -18,6 +20,7 @@ With --rare, of 54,000 images 2 % are of one class, and as many of each other:
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import random
@@ -37,8 +40,8 @@ from threadpoolctl import threadpool_limits
 
 import topwork as tw
 from common import arguments
+from feature_sets import NETWORKS, SETS, add_folders, feature_set
 from topwork.data.journal import LABELLED, PERSON, Labelling, Row, open_journal, read_journal
-from topwork.features.extraction import extract_features
 from topwork.label.analysis import DRAWN, FEWEST_FOR_UNCERTAINTY
 from topwork.label.choosing import choose, margin_uncertainty
 from topwork.label.learning import Lesson, learn
@@ -55,12 +58,13 @@ def accuracies(features: np.ndarray, labels: np.ndarray, rows: np.ndarray, seed:
     """Test accuracy after each number of labels in `MARKS`."""
     draw = np.random.default_rng(seed)
     rows = draw.permutation(rows)
-    pool, test = rows[:N_POOL], rows[N_POOL : N_POOL + N_TEST]
+    n_pool = min(N_POOL, len(rows) - N_TEST)
+    pool, test = rows[:n_pool], rows[n_pool : n_pool + N_TEST]
     values, names = features[pool], tuple(map(str, range(int(labels.max()) + 1)))
     chosen, found, uncertainty = np.empty(0, np.int64), [], None
     while len(chosen) < MARKS[-1]:
         n = min(AT_ONCE, next(mark for mark in MARKS if mark > len(chosen)) - len(chosen))
-        rest = draw.permutation(np.setdiff1d(np.arange(N_POOL), chosen))
+        rest = draw.permutation(np.setdiff1d(np.arange(n_pool), chosen))
         n_drawn = (len(chosen) + n) // DRAWN - len(chosen) // DRAWN if by_page else n
         new = rest[:n_drawn]
         covered = np.concatenate([chosen, new])
@@ -85,18 +89,20 @@ def rows_with_a_rare_class(labels: np.ndarray, seed: int) -> np.ndarray:
     return np.concatenate([np.random.default_rng(100 + seed).permutation(own)[: len(others) // 50], others])
 
 
-def show_accuracy(images: str, draws: int, rare: bool) -> None:
-    dataset = tw.ImageDataset.load(images)
-    features = extract_features(dataset, "starter")
-    labels = dataset.labels[features.indices]
-    print("labels          ", *(f"{mark:5d}" for mark in MARKS))
+def show_accuracy(given: argparse.Namespace) -> None:
+    found = feature_set(given.data, given.cache, given.set, given.network)
+    rows = np.arange(len(found.y))
+    print("labels          ", *(f"{mark:12d}" for mark in MARKS))
     for name, by_page in (("by the page", True), ("by chance", False)):
-        found = []
-        for seed in range(draws):
-            rows = rows_with_a_rare_class(labels, seed) if rare else np.arange(len(labels))
+        tries = []
+        for seed in range(given.draws):
+            if given.rare:
+                rows = rows_with_a_rare_class(found.y, seed)
             with threadpool_limits(1):
-                found.append(accuracies(features.values, labels, rows, seed, by_page))
-        print(f"{name:16}", *(f"{value:5.1f}" for value in np.mean(found, axis=0)), flush=True)
+                tries.append(accuracies(found.X, found.y, rows, seed, by_page))
+        means, errors = np.mean(tries, axis=0), np.std(tries, axis=0, ddof=1) / given.draws**0.5
+        cells = (f"{mean:5.1f} ± {error:.1f}".rjust(12) for mean, error in zip(means, errors, strict=True))
+        print(f"{name:16}", *cells, flush=True)
 
 
 @contextlib.contextmanager
@@ -195,18 +201,23 @@ def show_kills(folder: Path) -> None:
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--images", help="CIFAR-10 as a table: image, label")
-    parser.add_argument("--draws", type=int, default=4)
-    parser.add_argument("--rare", action="store_true", help="one class is rare")
-    parser.add_argument("--only", choices=["accuracy", "waiting", "kills"])
+    parts = parser.add_subparsers(dest="what", required=True)
+    accuracy = parts.add_parser("accuracy")
+    add_folders(accuracy)
+    accuracy.add_argument("--set", choices=list(SETS), default="CIFAR-10")
+    accuracy.add_argument("--network", choices=NETWORKS, default="starter")
+    accuracy.add_argument("--draws", type=int, default=4)
+    accuracy.add_argument("--rare", action="store_true", help="one class is rare")
+    parts.add_parser("waiting")
+    parts.add_parser("kills")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if given.only in (None, "accuracy"):
-            show_accuracy(given.images, given.draws, given.rare)
-        if given.only in (None, "waiting"):
+        if given.what == "accuracy":
+            show_accuracy(given)
+        elif given.what == "waiting":
             show_large()
             show_waiting(Path(folder))
-        if given.only in (None, "kills"):
+        else:
             show_kills(Path(folder))
 
 
