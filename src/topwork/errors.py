@@ -55,7 +55,7 @@ class DownloadError(WeightsError, ConnectionError):
 
 
 class OfflineError(DownloadError):
-    """A download is needed, and `--offline` forbids it."""
+    """A download is needed, and `offline` forbids it."""
 
 
 class SavedFileError(TopworkError):

@@ -135,7 +135,7 @@ def test_all_requests_together_hold_so_many_bytes() -> None:
 
 
 def test_a_queue_shorter_than_a_request_is_refused() -> None:
-    with pytest.raises(OptionError, match="--queue"):
+    with pytest.raises(OptionError, match="`waiting=32`"):
         Limits(images=32, waiting=31)
 
 

@@ -17,7 +17,7 @@ from topwork.words import counted, visible
 if TYPE_CHECKING:
     from topwork.checks.check import DataCheck
 
-_RENAMED = {"ignore-classes": "ignore-class", "dataset": "data"}
+_RENAMED = {"ignore-classes": "ignore-class", "dataset": "data", "waiting": "queue", "images": "max-images"}
 """Flags that are not called as their parameters are."""
 _SHARE_TO_SAY = 0.1
 """Of pictures that are cut to less than half: fewer are not worth a line."""

@@ -99,7 +99,7 @@ async def _chunks(request: Request, at_most: int, too_large: str) -> AsyncIterat
 
 def _too_large(limits: Limits) -> str:
     megabytes = limits.image_bytes / 1e6
-    return f"An image may have at most {megabytes:g} megabytes. Send a smaller one, or raise --max-megabytes."
+    return f"An image may have at most {megabytes:g} megabytes. Send a smaller one: whoever runs it decides."
 
 
 class _Form:

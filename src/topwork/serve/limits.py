@@ -53,7 +53,7 @@ class Limits:
         if self.waiting < self.images:
             raise OptionError(
                 f"Expected a queue at least as long as the largest request ({self.images} images); got {self.waiting}. "
-                "Set --queue higher, or --max-images lower."
+                f"Set `waiting={self.images}` or more, or `images={self.waiting}` or fewer."
             )
 
     @property

@@ -40,7 +40,7 @@ def require_known_host(names: frozenset[str] | None, headers: Headers) -> None:
         raise Refusal(
             421,
             f"This service answers to localhost, 127.0.0.1 and [::1]; the Host of the request is "
-            f"{host[:_LONGEST_SHOWN]!r}. Whoever started it can let another name in with --allow-host.",
+            f"{host[:_LONGEST_SHOWN]!r}. Whoever started it can let it answer to another name.",
         )
 
 
