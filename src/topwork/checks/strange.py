@@ -1,9 +1,9 @@
 """Which images are unlike all others: placeholders, empty frames, pages of text among photographs.
 
 Each image's distance is one minus the cosine to its 10th nearest neighbour, as for unknown images (`tops/novelty.py`);
-and, among enough images, the same between whitened features (Mahalanobis), of the 64 directions in which the images differ
-most. The plain distance sees junk whose features are few; the whitened one sees features that are rare together. Each
-distance is taken in parts of that which a tenth of the images exceed, and the larger one counts.
+and, among enough images, the same between whitened features (Mahalanobis), of the 64 directions in which the images
+differ most. The plain distance sees junk whose features are few; the whitened one sees features that are rare together.
+Each distance is taken in parts of that which a tenth of the images exceed, and the larger one counts.
 """
 
 from __future__ import annotations

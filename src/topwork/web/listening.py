@@ -25,7 +25,7 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise OptionError(
-            f"Can't listen on {host!r}, port {port}: {reason}. Choose another host or port; `port=0` takes any free one."
+            f"Can't listen on {host!r}, port {port}: {reason}. Choose other ones; `port=0` takes any free one."
         ) from error
 
 
