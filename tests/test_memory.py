@@ -42,19 +42,19 @@ def test_array_lies_in_memory_where_jax_can_use_it() -> None:
     assert all(array.ctypes.data % 64 == 0 and array.shape == (5, 3) for array in arrays)
 
 
-def test_array_past_memory_lies_in_a_file_without_a_name(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_array_past_memory_lies_in_a_file_without_a_name(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: 1000)
     array = new_array((1000, 3))
     array[:] = np.arange(3000).reshape(1000, 3)
     assert isinstance(array.base, np.memmap)
     assert array.sum() == 2999 * 1500
-    assert list(own_cache.iterdir()) == []
+    assert list(empty_cache.iterdir()) == []
     assert not isinstance(new_array((60, 3)).base, np.memmap)
     assert isinstance(new_array((60, 3), copies=2).base, np.memmap)
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system can't set room aside")
-def test_no_room_anywhere_says_how_much_and_what_to_do(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_anywhere_says_how_much_and_what_to_do(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(handle: int, start: int, n_bytes: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -65,7 +65,7 @@ def test_no_room_anywhere_says_how_much_and_what_to_do(own_cache: Path, monkeypa
     )
     with pytest.raises(StorageError, match=expected):
         new_array((1_000_000, 640))
-    assert list(own_cache.iterdir()) == []
+    assert list(empty_cache.iterdir()) == []
 
 
 def test_memory_of_this_machine() -> None:

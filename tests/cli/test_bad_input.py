@@ -457,7 +457,7 @@ def test_unknown_from_a_top_that_cannot_tell(photos: Path) -> None:
     import topwork as tw
 
     classifier = tw.fit_classifier(tw.ImageDataset.from_directory(photos), top=GaussianNB(), verbose=False)
-    with pytest.raises(tw.TopworkError, match="can't tell unknown images"):
+    with pytest.raises(tw.TopworkError, match="no detector of unknown images"):
         classifier.predict([photos / "ash" / "0.png"], unknown="unknown")
 
 

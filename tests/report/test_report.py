@@ -176,10 +176,10 @@ def test_probabilities_are_doubted_only_where_chance_does_not_explain_it() -> No
         called = sure**exponent / (sure**exponent + (1 - sure) ** exponent)
         return " ".join(sentences(evaluate_probabilities(labels, np.stack([called, 1 - called], 1), ("a", "b"))))
 
-    assert "at their word: on average" in said(20_000, 1.0)
+    assert "used as they are: on average" in said(20_000, 1.0)
     assert "can be chance" in said(150, 1.0)
-    assert "more than chance explains: take them as an order" in said(2000, 3.0)
-    assert "more than chance explains: take them as an order" in said(200, 8.0)
+    assert "more than chance explains. Use them to rank images" in said(2000, 3.0)
+    assert "more than chance explains. Use them to rank images" in said(200, 8.0)
 
 
 def test_many_classes_get_pairs_and_no_matrix(topwork: Callable[..., object], tmp_path: Path) -> None:

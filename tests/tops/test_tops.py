@@ -243,7 +243,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it() -> None:
 
 @pytest.mark.parametrize("top", [LinearTop((0.1, 0.01)), MLPTop((16,), epochs=2)], ids=["linear", "mlp"])
 def test_rows_of_an_array_and_room_on_disk_change_nothing(
-    top: LinearTop | MLPTop, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    top: LinearTop | MLPTop, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = fitted(top).stack_.tensors()
     order = np.random.default_rng(0).permutation(len(X))
@@ -253,7 +253,7 @@ def test_rows_of_an_array_and_room_on_disk_change_nothing(
     found = top.fit(train, Y[TRAIN], X_val=validation, y_val=Y[VALIDATION]).stack_.tensors()
     for name, tensor in expected.items():
         assert tensor.tobytes() == found[name].tobytes()
-    assert list(own_cache.iterdir()) == []
+    assert list(empty_cache.iterdir()) == []
 
 
 def test_as_many_labels_as_rows() -> None:

@@ -178,8 +178,8 @@ class ImageClassifier:
         """Raise an `OptionError` where this classifier can't tell unknown images."""
         if self.novelty is None:
             raise OptionError(
-                "This classifier can't tell unknown images: that wants LinearTop or MLPTop, and 20 images for "
-                "validation. Train it anew with more images."
+                "This classifier has no detector of unknown images. It needs a LinearTop or MLPTop and 20 validation "
+                "images. Train it again, with more images where these are too few."
             )
 
     def save(self, path: str | Path) -> None:

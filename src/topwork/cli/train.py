@@ -137,7 +137,7 @@ class _TestAs(click.ParamType):  # type: ignore[type-arg]
 @click.option("--mlflow", is_flag=True, help="Log the run to MLflow too; MLFLOW_TRACKING_URI says where.")
 @click.option("--tensorboard", is_flag=True, help="Log the run for TensorBoard too, in its folder.")
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="The run folder.  [default: runs/NAME-1, -2, …]")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all that is random.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Random seed.")
 @device_option
 @output_options
 def train(source: str, **options: Any) -> None:

@@ -94,7 +94,7 @@ def export_classifier(
         UnknownNameError: no such format.
         OptionError: int8 or opset in a format that doesn't have it; opset, batch or size out of range.
         EnvironmentProblem: an extra isn't installed.
-        ExportError: the classifier can't be exported, or the file answers otherwise; nothing is delivered then.
+        ExportError: the classifier can't be exported, or the file's predictions differ; nothing is delivered then.
         StorageError: the folder can't be written.
     """
     form, folder = find_format(to, int8=int8 is not None, opset=opset), Path(folder)
@@ -145,7 +145,7 @@ def _why_refused(form: Format, parity: ParityResult) -> str:
     scores = parity.largest_novelty_difference
     of_scores = "" if scores is None else f" and unknown scores by up to {scores:.2g} ({NOVELTY_TOLERANCE:g})"
     return (
-        f"The {form.name} file answers otherwise than Topwork: probabilities differ by up to "
+        f"The predictions of the {form.name} file differ from Topwork's: probabilities by up to "
         f"{parity.largest_difference:.2g} ({TOLERANCE:g} is allowed){of_scores}, {parity.n_agree} of {parity.n_images} "
         f"images get the same class. Nothing was delivered. Try another format."
     )

@@ -67,11 +67,13 @@ def _trust(test: Evaluation) -> str:
         return ""
     error = test.reliability.error
     if error <= _HONEST:
-        return f"Its probabilities can be taken at their word: on average they are off by {100 * error:.1f} points."
+        return f"Its probabilities can be used as they are: on average they are off by {100 * error:.1f} points."
     off = f"Its probabilities are off by {100 * error:.1f} points on average"
     if error <= test.reliability.chance:
-        return f"{off}. On so few images that can be chance: whether they can be taken at their word is open."
-    return f"{off}, more than chance explains: take them as an order, not as odds."
+        return (
+            f"{off}. On so few images that can be chance; more images would tell."
+        )
+    return f"{off}, more than chance explains. Use them to rank images, not as probabilities."
 
 
 def _abstain(test: Evaluation) -> str:

@@ -51,7 +51,7 @@ def export_run(
     Raises:
         SavedFileError: `path` holds no classifier.
         DataError: the run's images can't be found.
-        ExportError: the file answers otherwise than Topwork; nothing is delivered then.
+        ExportError: the file's predictions differ from Topwork's; nothing is delivered then.
     """
     reporter = reporter or console_reporter()
     path, form = Path(path), find_format(to, int8=int8, opset=opset)
