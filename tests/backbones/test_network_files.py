@@ -263,7 +263,7 @@ def test_timm_and_odd_configurations(tmp_path: Path) -> None:
 
 def test_nothing_said_of_pixels_is_asked_for(tmp_path: Path) -> None:
     file = copied("convnext", tmp_path / "a" / "b")
-    with pytest.raises(OptionError, match=r"Nothing beside 'convnext.onnx' says how it wants its pixels"):
+    with pytest.raises(OptionError, match=r"Nothing beside 'convnext.onnx' says how it needs its pixels"):
         tw.load_backbone(str(file))
     with pytest.raises(OptionError, match="mean and std go together"):
         tw.load_backbone(str(file), mean=(0.5,))
@@ -346,7 +346,7 @@ def test_weights_anywhere_else_are_refused(entries: dict[str, str], tmp_path: Pa
     file = external(tmp_path / "network", **entries)
     (file.parent / "beside").write_bytes(bytes(12))
     (file.parent / "link").symlink_to(tmp_path / "secret")
-    with pytest.raises(WeightsError, match="wants weights from"):
+    with pytest.raises(WeightsError, match="needs weights from"):
         tw.load_backbone(str(file), **HALF)
 
 
@@ -481,7 +481,7 @@ def test_openvinos_own_format(tmp_path: Path) -> None:
     expected = open_engine(load("convnext"), "cpu").infer(image)
     assert np.allclose(open_engine(backbone, "cpu").infer(image), expected, rtol=1e-4, atol=1e-5)
     (tmp_path / "convnext.bin").unlink()
-    with pytest.raises(WeightsError, match=r"wants 'convnext.bin' beside it"):
+    with pytest.raises(WeightsError, match=r"needs 'convnext.bin' beside it"):
         tw.load_backbone(str(tmp_path / "convnext.xml"), **HALF)
 
 

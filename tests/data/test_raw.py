@@ -73,7 +73,7 @@ def test_formats_are_told_by_their_bytes(content: bytes, kind: str, monkeypatch:
             read_image(content, "raw")
         monkeypatch.setitem(sys.modules, "rawpy", None)
         with pytest.raises(
-            BadImageError, match=rf"raw file \({kind}\), which wants rawpy: pip install 'topwork\[raw\]'"
+            BadImageError, match=rf"raw file \({kind}\), which needs rawpy: pip install 'topwork\[raw\]'"
         ):
             read_image(content, "raw")
 

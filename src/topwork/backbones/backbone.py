@@ -220,7 +220,7 @@ def load_backbone(
         return _from_file(file, file.name, size, pooling, precision, output, mean, std, bgr, frame, value_range)
     card = find_card(name)
     if output is not None or mean is not None or std is not None or bgr:
-        raise OptionError(f"output, mean, std and bgr are of networks from files; what {card.name} wants is known.")
+        raise OptionError(f"output, mean, std and bgr are of networks from files; what {card.name} needs is known.")
     checked_size = card.checked_size(size)
     if card.provider == "graph":
         if pooling == "stages":

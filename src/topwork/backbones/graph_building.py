@@ -78,7 +78,7 @@ def _child(job: GraphJob) -> None:
         else:
             write_json(Path(job.out) / "facts.json", _facts(model, image))
     except MemoryError as error:
-        raise WeightsError(f"{shown} wants more than {memory / 1e9:.0f} GB of memory to be read.") from error
+        raise WeightsError(f"{shown} needs more than {memory / 1e9:.0f} GB of memory to be read.") from error
     except RuntimeError as error:  # all that OpenVINO raises
         at = f" at {job.size} pixels; its own size is {own}" if own and job.size not in (0, own) else ""
         raise WeightsError(f"{shown} can't be used{at}: {_last_line(error)}") from error
@@ -114,7 +114,7 @@ def _read(job: GraphJob, shown: str) -> tuple[ov.Model, ov.Node, int]:
     if len(images) != 1 or others:
         listed = "; ".join(f"{_name(node.output(0))} {node.get_partial_shape()}" for node in model.get_parameters())
         raise WeightsError(
-            f"{shown} wants {listed}. Expected one input, images of three channels as floats. Of networks for images "
+            f"{shown} needs {listed}. Expected one input, images of three channels as floats. Of networks for images "
             "and text take the file of the part for images, often vision_model.onnx."
         )
     image = images[0]

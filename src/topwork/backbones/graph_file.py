@@ -92,7 +92,7 @@ def read_network_file(path: Path, *, size: int = 0, origin: str = "") -> Network
         raise WeightsError(f"There is no file {shown!r}. Expected a network as ONNX (.onnx), or OpenVINO's (.xml).")
     beside = (path.with_suffix(".bin"),) if path.suffix == ".xml" else external_files(path)
     if missing := [file for file in beside if not file.is_file()]:
-        raise WeightsError(f"{shown!r} wants {printable(missing[0].name)!r} beside it, which is not there.")
+        raise WeightsError(f"{shown!r} needs {printable(missing[0].name)!r} beside it, which is not there.")
     config = find_config(path.parent)
     size = size or (config.size if config and config.size else 0)
     digests = [sha256_of_file(file) for file in (path, *beside)]
@@ -202,7 +202,7 @@ def _only_output(every: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def choose_pixels(file: NetworkFile, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Preprocessing:
-    """How it wants its pixels: as given, or as the JSON beside it says.
+    """How it needs its pixels: as given, or as the JSON beside it says.
 
     Raises:
         OptionError: neither says it.
@@ -216,7 +216,7 @@ def choose_pixels(file: NetworkFile, mean: tuple[float, ...] | None, std: tuple[
             raise OptionError(f"Expected mean and std as one or three numbers: {error}.") from error
     if file.config is None:
         raise OptionError(
-            f"Nothing beside {printable(file.path.name)!r} says how it wants its pixels: there is no {FILES[0]}, nor "
+            f"Nothing beside {printable(file.path.name)!r} says how it needs its pixels: there is no {FILES[0]}, nor "
             f"timm's {FILES[1]}. Give (pixel / 255 - mean) / std, such as `mean=0.485,0.456,0.406` and "
             "`std=0.229,0.224,0.225` (of ImageNet), or `mean=0.5` and `std=0.5`."
         )

@@ -29,7 +29,7 @@ class KerasEngine:
         keras = import_keras()
         if keras.backend.backend() != "jax":
             raise EnvironmentProblem(
-                f"Keras runs on {keras.backend.backend()!r} in this process. Extraction on an accelerator wants JAX: "
+                f"Keras runs on {keras.backend.backend()!r} in this process. Extraction on an accelerator needs JAX: "
                 "set KERAS_BACKEND=jax before the first `import keras`, or use `device=cpu`."
             )
         import jax

@@ -1,4 +1,4 @@
-"""Looking into an ONNX file before anything opens it: which other files it wants to be read.
+"""Looking into an ONNX file before anything opens it: which other files it needs to be read.
 
 ONNX is a protocol buffer (onnx.proto3), of which a dozen fields matter here; all others are stepped over, weights
 included, so that a file of gigabytes takes milliseconds.
@@ -50,7 +50,7 @@ def external_files(path: Path) -> tuple[Path, ...]:
 def _checked(path: Path, entry: dict[str, str]) -> Path:
     """The file that an entry names, which must lie beside `path` as a file of its own and hold what is said."""
     name = entry.get("location", "")
-    shown, found = f"{printable(str(path))!r} wants weights from {printable(name)!r}", path.parent / name
+    shown, found = f"{printable(str(path))!r} needs weights from {printable(name)!r}", path.parent / name
     if not name or name in (".", "..") or name != os.path.basename(name) or "\\" in name or name == path.name:
         raise WeightsError(f"{shown}: expected the plain name of a file beside it.")
     if found.is_symlink() or not found.is_file():

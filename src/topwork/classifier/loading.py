@@ -54,7 +54,7 @@ def load_classifier(path: str | Path, *, device: Device = "auto") -> ImageClassi
             )
             backbone = replace(backbone, recipe=recipe)
         if backbone.card.preprocessing.facts() != facts["preprocessing"]:
-            raise SavedFileError(f"{shown} wants its pixels scaled in another way than this Topwork does.")
+            raise SavedFileError(f"{shown} needs its pixels scaled in another way than this Topwork does.")
         top = DenseStack.from_tensors(read_tensors(folder / TOP))
         novelty = None
         if NOVELTY in manifest.checksums:

@@ -130,8 +130,8 @@ def backbone_options(function: Function) -> Function:
         click.option(
             "--output", metavar="NAME", help="Of a network from a file: the output, or tensor inside, that is features."
         ),
-        click.option("--bgr", is_flag=True, help="Of a network from a file: it wants blue, green, red, as Caffe's do."),
-        click.option("--mean", type=_Numbers(), metavar="R,G,B", help="Of a network from a file: it wants"),
+        click.option("--bgr", is_flag=True, help="Of a network from a file: it needs blue, green, red, as Caffe's do."),
+        click.option("--mean", type=_Numbers(), metavar="R,G,B", help="Of a network from a file: it needs"),
         click.option(
             "--std",
             type=_Numbers(),

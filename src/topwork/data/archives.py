@@ -254,7 +254,7 @@ def _open_zip(path: Path) -> Archive:
     if n_encrypted:
         raise DataError(
             f"{printable(str(path))!r} is encrypted: {n_encrypted:,} of {counted(len(opened.infolist()), 'member')} "
-            "want a password. Unpack it, and give the folder."
+            "need a password. Unpack it, and give the folder."
         )
     return _Zip(path, found.members, found.notes, tuple(found.remarks()), state, opened)
 

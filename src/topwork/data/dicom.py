@@ -35,7 +35,7 @@ def open_dicom(content: bytes, max_pixels: int) -> Image.Image:
             raise ValueError("it is compressed as a whole, which may hide any size. Save it without")
         n_pixels = int(data.Rows) * int(data.Columns)
     except ModuleNotFoundError as error:
-        raise ValueError("it is a DICOM picture, which wants pydicom: pip install 'topwork[dicom]'") from error
+        raise ValueError("it is a DICOM picture, which needs pydicom: pip install 'topwork[dicom]'") from error
     except Exception as error:  # of damaged heads it raises anything
         raise ValueError(f"a DICOM picture that can't be read: {error}") from error
     if n_pixels > max_pixels:

@@ -90,7 +90,7 @@ def _opened(content: bytes, kind: str) -> Any:
         return rawpy.imread(io.BytesIO(content))
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"it is a camera's raw file ({kind}), which wants rawpy: pip install 'topwork[raw]'"
+            f"it is a camera's raw file ({kind}), which needs rawpy: pip install 'topwork[raw]'"
         ) from error
     except Exception as error:  # of damaged heads it raises all kinds
         raise ValueError(_unread(kind, error)) from error

@@ -205,7 +205,7 @@ def _require_every_split(dataset: ImageDataset) -> None:
 def _require_test_images(dataset: ImageDataset) -> None:
     if not np.any(np.asarray(dataset.splits) == TEST):
         raise OptionError(
-            "Fine-tuning wants images for testing that no part of it has seen; to cross-validate the whole of it would "
+            "Fine-tuning needs images for testing that no part of it has seen; to cross-validate the whole of it would "
             "take five times as long. Hold some out, as with `test=0.2`."
         )
 
