@@ -41,7 +41,7 @@ from threadpoolctl import threadpool_limits
 import topwork as tw
 from common import arguments
 from feature_sets import NETWORKS, SETS, add_folders, feature_set
-from topwork.data.journal import LABELLED, PERSON, Labelling, Row, open_journal, read_journal
+from topwork.data.journal import LABELLED, PERSON, JournalRow, Labelling, open_journal, read_journal
 from topwork.label.analysis import DRAWN, FEWEST_FOR_UNCERTAINTY
 from topwork.label.choosing import choose, margin_uncertainty
 from topwork.label.learning import Lesson, learn
@@ -149,7 +149,7 @@ def show_waiting(folder: Path) -> None:
     with open_journal(folder / "photos.labels.csv") as journal:
         for i, (name, digest) in enumerate(zip(dataset.names, dataset.digests, strict=True)):
             hexed = bytes(digest).ljust(16, b"\0").hex()
-            journal.append([Row(name, hexed, f"class {i % 10}", PERSON, LABELLED)])
+            journal.append([JournalRow(name, hexed, f"class {i % 10}", PERSON, LABELLED)])
     began = time.perf_counter()
     with labelling(photos) as (_, client):
         state = client.get("/api/state").json()

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 
 import topwork as tw
-from topwork.data.journal import CLASS, NO_CLASS, UNDO, Labelling, Row, open_journal, read_journal
+from topwork.data.journal import CLASS, NO_CLASS, UNDO, JournalRow, Labelling, open_journal, read_journal
 from topwork.data.labelled_folder import FEWEST_DRAWN, hex_of
 from topwork.errors import DataError, OptionError, StorageError
 
 DIGEST = "00112233445566778899aabbccddee{:02x}"
 
 
-def labelled(number: int, label: str = "ash", **values: str) -> Row:
-    return Row(f"{number}.jpg", DIGEST.format(number), label, "person", "labelled", **values)
+def labelled(number: int, label: str = "ash", **values: str) -> JournalRow:
+    return JournalRow(f"{number}.jpg", DIGEST.format(number), label, "person", "labelled", **values)
 
 
-def write(path: Path, *actions: list[Row]) -> None:
+def write(path: Path, *actions: list[JournalRow]) -> None:
     with open_journal(path) as journal:
         for rows in actions:
             journal.append(rows)
@@ -36,7 +36,7 @@ def write_labels(photos: Path, path: Path, *, n: int = 12, source: str = "person
             for file in sorted(folder.iterdir())[:n]:
                 digest = hex_of(tw.data.decoding.digest_of(file))
                 name = file.relative_to(photos).as_posix()
-                journal.append([Row(name, digest, folder.name, source, "labelled", drawn)])
+                journal.append([JournalRow(name, digest, folder.name, source, "labelled", drawn)])
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def write_labels(photos: Path, path: Path, *, n: int = 12, source: str = "person
 )
 def test_names_are_harmless_and_come_back_exactly(tmp_path: Path, text: str) -> None:
     path = tmp_path / "labels.csv"
-    write(path, [Row(text, DIGEST.format(1), text, "person", "labelled")])
+    write(path, [JournalRow(text, DIGEST.format(1), text, "person", "labelled")])
     row = read_journal(path)[0]
     assert (row.file, row.label) == (text, text)
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -149,14 +149,14 @@ def test_undo_gives_back_what_was_there_also_after_a_restart(tmp_path: Path) -> 
 
 
 def test_a_renamed_class_keeps_its_place() -> None:
-    labelling = Labelling([Row(label=name, state=CLASS, time=f"{i}") for i, name in enumerate("abc")])
-    labelling.take([Row(label="a", state=NO_CLASS, time="5"), Row(label="z", state=CLASS, time="5")])
+    labelling = Labelling([JournalRow(label=name, state=CLASS, time=f"{i}") for i, name in enumerate("abc")])
+    labelling.take([JournalRow(label="a", state=NO_CLASS, time="5"), JournalRow(label="z", state=CLASS, time="5")])
     assert labelling.classes == ["z", "b", "c"]
-    labelling.take([Row(**{**row_values(row), "time": "6"}) for row in labelling.undoing()])
+    labelling.take([JournalRow(**{**row_values(row), "time": "6"}) for row in labelling.undoing()])
     assert labelling.classes == ["a", "b", "c"]
 
 
-def row_values(row: Row) -> dict[str, str]:
+def row_values(row: JournalRow) -> dict[str, str]:
     return {name: getattr(row, name) for name in row.__slots__}
 
 
@@ -200,7 +200,7 @@ def test_enough_images_drawn_by_chance_test_alone(photos: Path, tmp_path: Path) 
     write_labels(photos, path, n=11, drawn="random")
     with open_journal(path) as journal:
         rows = [row for row in read_journal(path) if int(Path(row.file).stem) == 1]
-        journal.append([Row(row.file, row.digest, row.label, "person", "labelled") for row in rows])
+        journal.append([JournalRow(row.file, row.digest, row.label, "person", "labelled") for row in rows])
     dataset = tw.ImageDataset.from_journal(photos, path)
     assert len(dataset) == 33
     assert dataset.testable is not None

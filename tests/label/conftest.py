@@ -15,7 +15,7 @@ import pytest
 from helpers import make_photos, run_async
 from topwork.backbones.backbone import Backbone, load_backbone
 from topwork.data.images import UnlabelledImages
-from topwork.data.journal import Row, open_journal, read_journal
+from topwork.data.journal import JournalRow, open_journal, read_journal
 from topwork.label.app import Trial, create_app
 from topwork.label.session import Session
 
@@ -95,7 +95,7 @@ class Page:
         chosen = [i for i, name in enumerate(names) if int(name.split("-")[1].split(".")[0]) < kinds]
         self.post("/api/label", items=[{"id": i, "label": names[i].split("-")[0]} for i in chosen])
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[JournalRow]:
         return read_journal(self.journal)
 
 

@@ -39,7 +39,7 @@ _WRITTEN_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class JournalRow:
     """One row of a journal.
 
     Attributes:
@@ -63,7 +63,7 @@ class Row:
     time: str = ""
 
 
-_COLUMNS = tuple(field.name for field in fields(Row))
+_COLUMNS = tuple(field.name for field in fields(JournalRow))
 _HEAD = f"\ufeff{','.join(_COLUMNS)}\r\n".encode()
 """Of the file; by its first character Excel knows UTF-8."""
 
@@ -76,10 +76,10 @@ class Labelling:
         classes: the class names, in the order in which they were made.
     """
 
-    def __init__(self, rows: Iterable[Row] = ()) -> None:
-        self.images: dict[str, Row] = {}
+    def __init__(self, rows: Iterable[JournalRow] = ()) -> None:
+        self.images: dict[str, JournalRow] = {}
         self.classes: list[str] = []
-        self._actions: list[list[tuple[Row, Row | None]]] = []
+        self._actions: list[list[tuple[JournalRow, JournalRow | None]]] = []
         self.take(rows)
 
     @property
@@ -87,25 +87,25 @@ class Labelling:
         """Whether there is an action that was not taken back."""
         return bool(self._actions)
 
-    def take(self, rows: Iterable[Row]) -> None:
+    def take(self, rows: Iterable[JournalRow]) -> None:
         """Go on with these rows."""
         for _, action in groupby(rows, attrgetter("time")):
             self._take_action(list(action))
 
-    def undoing(self) -> list[Row]:
+    def undoing(self) -> list[JournalRow]:
         """The rows that take the last action back; none where there is none."""
         if not self._actions:
             return []
         rows = []
         for row, before in reversed(self._actions[-1]):
             if row.state in (CLASS, NO_CLASS):
-                rows.append(Row(label=row.label, state=NO_CLASS if row.state == CLASS else CLASS, undo=UNDO))
+                rows.append(JournalRow(label=row.label, state=NO_CLASS if row.state == CLASS else CLASS, undo=UNDO))
             else:
-                rows.append(replace(before or Row(row.file, row.digest), file=row.file, undo=UNDO))
+                rows.append(replace(before or JournalRow(row.file, row.digest), file=row.file, undo=UNDO))
         return rows
 
-    def _take_action(self, rows: list[Row]) -> None:
-        done: list[tuple[Row, Row | None]] = []
+    def _take_action(self, rows: list[JournalRow]) -> None:
+        done: list[tuple[JournalRow, JournalRow | None]] = []
         place = len(self.classes)
         for row in rows:
             if row.state == CLASS:
@@ -131,14 +131,14 @@ class Labelling:
 class Journal:
     """A journal that is open for more rows; from `open_journal`."""
 
-    def __init__(self, path: Path, rows: list[Row], file: io.FileIO) -> None:
+    def __init__(self, path: Path, rows: list[JournalRow], file: io.FileIO) -> None:
         self.path = path
         self._file = file
         self._size = os.fstat(file.fileno()).st_size
         self._last = rows[-1].time if rows else ""
         self.labelling = Labelling(rows)
 
-    def append(self, rows: Sequence[Row]) -> list[Row]:
+    def append(self, rows: Sequence[JournalRow]) -> list[JournalRow]:
         """Add one action; when this returns, it is on the disk. Returns the rows with their time.
 
         Raises:
@@ -195,7 +195,7 @@ def open_journal(path: Path) -> Iterator[Journal]:
         yield Journal(path, rows, opened)
 
 
-def read_journal(path: Path) -> list[Row]:
+def read_journal(path: Path) -> list[JournalRow]:
     """The rows of a journal.
 
     Raises:
@@ -218,13 +218,13 @@ def _time_after(last: str) -> str:
     return (datetime.strptime(last, _TIME) + timedelta(microseconds=1)).strftime(_TIME)
 
 
-def _encoded(rows: Iterable[Row]) -> bytes:
+def _encoded(rows: Iterable[JournalRow]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerows(map(harmless, astuple(row)) for row in rows)
     return text.getvalue().encode("utf-8", "backslashreplace")
 
 
-def _decoded(content: bytes, path: Path) -> tuple[list[Row], int]:
+def _decoded(content: bytes, path: Path) -> tuple[list[JournalRow], int]:
     """The rows, and how many lines there are with the head, one that was cut short among them."""
     shown = printable(str(path))
     try:
@@ -249,7 +249,7 @@ def _decoded(content: bytes, path: Path) -> tuple[list[Row], int]:
     for number, cells in enumerate(lines[1:], 2):
         is_whole = len(cells) >= len(names) and _WRITTEN_TIME.fullmatch(cells[places[-1]])
         if is_whole:
-            rows.append(Row(*(plain(cells[place]) for place in places)))
+            rows.append(JournalRow(*(plain(cells[place]) for place in places)))
         elif number < len(lines) and any(cells):
             raise DataError(
                 f"Row {number:,} of {shown!r} is no row of a journal: {len(cells)} cells and the time "

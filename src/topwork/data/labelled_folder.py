@@ -9,7 +9,7 @@ import numpy as np
 
 from topwork.data.folders import Grouping
 from topwork.data.images import UnlabelledImages
-from topwork.data.journal import EXCLUDED, MACHINE, RANDOM, Labelling, Row, read_journal
+from topwork.data.journal import EXCLUDED, MACHINE, RANDOM, JournalRow, Labelling, read_journal
 from topwork.data.table import LabelTable
 from topwork.errors import DataError
 from topwork.files import printable
@@ -53,7 +53,7 @@ def read_labelled_folder(root: Path, journal: Path, grouping: Grouping) -> Label
     )
 
 
-def labels_of(images: UnlabelledImages, rows: dict[str, Row], reporter: Reporter) -> dict[int, Row]:
+def labels_of(images: UnlabelledImages, rows: dict[str, JournalRow], reporter: Reporter) -> dict[int, JournalRow]:
     """The row of each image that has one, by its place among `images`.
 
     Files that are called as in `rows` are read first. Where these are all that there is, no other is.
@@ -73,7 +73,7 @@ def hex_of(digest: bytes) -> str:
 
 
 def _notes(
-    rows: dict[str, Row], found: dict[int, Row], n_machine: int, tests: set[int], n_person: int
+    rows: dict[str, JournalRow], found: dict[int, JournalRow], n_machine: int, tests: set[int], n_person: int
 ) -> Iterator[str]:
     if gone := len(set(rows) - {row.digest for row in found.values()}):
         yield f"{counted(gone, 'image')} of the journal can't be found: left out."

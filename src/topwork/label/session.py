@@ -28,7 +28,7 @@ from topwork.data.journal import (
     RANDOM,
     SKIPPED,
     Journal,
-    Row,
+    JournalRow,
 )
 from topwork.data.labelled_folder import hex_of
 from topwork.data.labels import normal_form
@@ -268,11 +268,11 @@ class Session:
         with self._lock:
             known = self.journal.labelling.classes
             new = dict.fromkeys(name for _, name in named if name is not None and name not in known)
-            rows = [Row(label=name, state=CLASS) for name in new]
+            rows = [JournalRow(label=name, state=CLASS) for name in new]
             for place, name in named:
                 before = self._marks.get(place)
                 is_drawn = source == PERSON and (place in self._drawn or bool(before and before.drawn))
-                own = Row(self.names[place], digests[place], drawn=RANDOM if is_drawn else "")
+                own = JournalRow(self.names[place], digests[place], drawn=RANDOM if is_drawn else "")
                 rows.append(own if name is None else replace(own, label=name, source=source, state=LABELLED))
             self._append(rows)
         return len(named)
@@ -283,7 +283,7 @@ class Session:
         with self._lock:
             rows = []
             for place in places:
-                before = self._marks.get(place) or Row()
+                before = self._marks.get(place) or JournalRow()
                 rows.append(replace(before, file=self.names[place], digest=digests[place], state=state, undo=""))
             self._append(rows)
         return len(places)
@@ -308,7 +308,7 @@ class Session:
             if do == "add":
                 if name in classes:
                     raise OptionError(f"There is a class {name!r} already.")
-                self._append([Row(label=name, state=CLASS)])
+                self._append([JournalRow(label=name, state=CLASS)])
                 return
             to = class_name(to or "")
             if name not in classes:
@@ -317,8 +317,8 @@ class Session:
                 what = "There is a class {!r} already; merge the two." if do == "rename" else "There is no class {!r}."
                 raise OptionError(what.format(to) if to != name else f"The class is called {name!r} already.")
             images = [row for row in self.journal.labelling.images.values() if row.label == name]
-            rows = [Row(label=name, state=NO_CLASS)]
-            rows += [Row(label=to, state=CLASS)] if do == "rename" else []
+            rows = [JournalRow(label=name, state=NO_CLASS)]
+            rows += [JournalRow(label=to, state=CLASS)] if do == "rename" else []
             self._append([*rows, *(replace(row, label=to, undo="") for row in images)])
 
     def acceptable(self, name: str, above: float) -> list[dict[str, Any]]:
@@ -449,10 +449,10 @@ class Session:
             else:
                 self._marks[place] = row
 
-    def _places_of(self, row: Row) -> list[int]:
+    def _places_of(self, row: JournalRow) -> list[int]:
         return self._places.get(row.digest, []) if row.digest else []
 
-    def _append(self, rows: list[Row]) -> None:
+    def _append(self, rows: list[JournalRow]) -> None:
         """Write an action, then let it be known."""
         for row in self.journal.append(rows):
             for place in self._places_of(row):
@@ -657,7 +657,7 @@ def class_name(text: str) -> str:
     return name
 
 
-def _wants_label(row: Row) -> bool:
+def _wants_label(row: JournalRow) -> bool:
     return not row.label and row.state in (OPEN, KEPT)
 
 

@@ -70,9 +70,7 @@ def _trust(test: Evaluation) -> str:
         return f"Its probabilities can be used as they are: on average they are off by {100 * error:.1f} points."
     off = f"Its probabilities are off by {100 * error:.1f} points on average"
     if error <= test.reliability.chance:
-        return (
-            f"{off}. On so few images that can be chance; more images would tell."
-        )
+        return f"{off}. On so few images that can be chance; more images would tell."
     return f"{off}, more than chance explains. Use them to rank images, not as probabilities."
 
 

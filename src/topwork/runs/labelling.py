@@ -6,7 +6,7 @@ from pathlib import Path
 
 from topwork.backbones.backbone import Backbone
 from topwork.data.dataset import ImageDataset
-from topwork.data.journal import FOLDER, LABELLED, Journal, Row
+from topwork.data.journal import FOLDER, LABELLED, Journal, JournalRow
 from topwork.data.labelled_folder import hex_of
 from topwork.errors import DataError
 from topwork.progress import Reporter
@@ -44,7 +44,7 @@ def read_folder_labels(folder: Path, journal: Journal, reporter: Reporter) -> No
         return
     digests = dataset.read_digests(reporter)
     rows = {
-        hex_of(digest): Row(name, hex_of(digest), dataset.class_names[k], FOLDER, LABELLED)
+        hex_of(digest): JournalRow(name, hex_of(digest), dataset.class_names[k], FOLDER, LABELLED)
         for name, digest, k in zip(dataset.names, digests, dataset.labels, strict=True)
     }
     journal.append(list(rows.values()))
