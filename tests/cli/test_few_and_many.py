@@ -66,7 +66,7 @@ def test_a_thousand_classes(topwork: Topwork, tmp_path: Path) -> None:
     sides = np.array(["train", "validation", "test"] * 1000)
     dataset = tw.ImageDataset.from_arrays(images, np.repeat(np.arange(1000), 3), class_names=names, splits=sides)
     backbone = tw.load_backbone("starter", size=32)
-    run = tw.train(dataset, backbone, top=tw.LinearTop((1.0, 0.3)), out=tmp_path / "run")
+    run = tw.train(dataset, backbone, top=tw.LinearTop((1.0, 0.3)), check=False, out=tmp_path / "run")
     assert run.test.accuracy.value > 0.5
     assert len(json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]["classes"]) == 1000
     assert 'class="matrix"' not in (tmp_path / "run" / "report.html").read_text("utf-8")
