@@ -190,14 +190,15 @@ def show_kills(given: argparse.Namespace) -> None:
         began = time.perf_counter()
         _trained(here, "timed", None)
         lasts = time.perf_counter() - began
-        n_killed = n_same = 0
+        n_killed = n_same = n_finished = 0
         while n_killed < given.kills:
-            name, killed = f"run-{n_killed}", False
+            name, before = f"run-{n_killed}", n_killed
             while _trained(here, name, random.uniform(0, lasts)) is None:
-                n_killed, killed = n_killed + 1, True
-            n_same += killed and _bytes_of(here / name / "out") == expected
-            wanted = n_killed
-        print(f"killed {wanted} times at random moments: {n_same} classifiers came out, all the same to the byte")
+                n_killed += 1
+            if n_killed > before:
+                n_finished += 1
+                n_same += _bytes_of(here / name / "out") == expected
+        print(f"killed {n_killed} times: {n_same} of {n_finished} classifiers are as without, to the byte")
 
 
 def _draw_digits(folder: Path, n: int) -> None:
