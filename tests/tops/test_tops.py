@@ -110,7 +110,7 @@ def test_a_weak_l2_is_minimised_as_far_from_zero_as_along_the_sweep() -> None:
     """Where all examples are fitted the objective is tiny, and so must be what is called near its minimum."""
     along, alone = fitted(LinearTop(l2=(1.0, 1e-2, 1e-4, 1e-5))), fitted(LinearTop(l2=1e-5))
     assert along.history_[-1]["loss"] < 1e-2
-    # two ways to one flat minimum; 1.03e-3 apart was seen where the processor adds in another order
+    # folds stop at ten times `tol`: up to 1.7e-3 above the minimum where all examples are fitted
     assert alone.history_[0]["loss"] == pytest.approx(along.history_[-1]["loss"], rel=3e-3)
 
 

@@ -49,7 +49,8 @@ loss, without a temperature: 0.5 nats 0.982, 1 0.982, 2 0.993, 3 1.007; within o
 others may gain less."""
 _FOLD_TOLERANCE = 10.0
 """How many times wider `tol` is for the folds: 1,441 digits took 2.2 s instead of 8.4, with the same L2, a held-out log
-loss of 0.0361 both times, and a test log loss of 0.1195 instead of 0.1198."""
+loss of 0.0361 both times, and a test log loss of 0.1195 instead of 0.1198. Half of it again would take 30 % more steps
+on four sets, and chose the same L2 on each."""
 _AFFORDABLE = 2e8
 """Numbers of N x D x K up to which folds are cross-validated."""
 
