@@ -6,16 +6,13 @@
 
 Accuracy: of 8,000 images without labels (of Tiny ImageNet's 20 classes 7,000) as many are labelled as the table says,
 chosen by the page or by chance, and a linear top on them is tested on others; means over the draws. Expected on
-CIFAR-10 as JPEG with the starter (%, two draws; the standard error of a draw is about one point):
+CIFAR-10 as JPEG with the starter (%, four draws; docs/measurements.md has the others):
 
-    labels                  20    50   100   200   400
-    by the page           47.7  57.6  63.1  68.4  71.8
-    by chance             35.1  50.8  58.5  66.0  69.1
+    labels                     20           50          100          200          400
+    by the page        46.2 ± 0.6   56.6 ± 0.3   62.0 ± 0.5   67.6 ± 0.6   71.7 ± 0.3
+    by chance          35.6 ± 1.5   49.1 ± 1.4   58.5 ± 1.7   65.5 ± 1.0   68.8 ± 0.7
 
-With --rare, 2 % are of one class, and as many of each other:
-
-    by the page           51.1  62.5  66.7  71.1  75.1
-    by chance             36.7  54.6  61.1  69.2  73.1
+With --rare, 2 % are of one class, and as many of each other.
 """
 
 from __future__ import annotations
