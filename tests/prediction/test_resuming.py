@@ -188,8 +188,8 @@ def test_killed_at_any_moment_it_goes_on(digits_classifier: Path, table: Path, t
     code = (
         "import time, topwork.prediction.resuming as r, topwork.__main__ as m\n"
         "from topwork.classifier.classifier import ImageClassifier as C\n"
-        "r.IMAGES_A_CHUNK, whole = 1, C.predictions\n"
-        "C.predictions = lambda *a: (time.sleep(0.5), whole(*a))[1]\n"
+        "r.IMAGES_A_CHUNK, whole = 1, C.predict_features\n"
+        "C.predict_features = lambda *a: (time.sleep(0.5), whole(*a))[1]\n"
         "m.run()"
     )
     answers = ["predict", str(digits_classifier), str(table), "--out"]

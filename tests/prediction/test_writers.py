@@ -29,9 +29,9 @@ def made(n: int, seed: int = 0, *, has_novelty: bool = True) -> Predictions:
     indices = np.array([i for i in range(n) if i % 3 != 1], dtype=np.int64)
     probabilities = random.dirichlet(np.ones(3), len(indices))
     bad = tuple(BadImage(i, names[i], "the file is empty") for i in range(1, n, 3))
-    novelty = random.normal(size=len(indices)) if has_novelty else None
-    is_unknown = np.arange(len(indices)) % 2 == 1 if has_novelty else None
-    return Predictions(names, indices, probabilities, bad, NAMES, novelty, is_unknown)
+    signs = np.where(np.arange(len(indices)) % 2 == 1, 1, -1)
+    novelty = signs * random.uniform(0.1, 1, len(indices)) if has_novelty else None
+    return Predictions(names, indices, probabilities, bad, NAMES, novelty, 0.0 if has_novelty else None)
 
 
 def written(kind: writers.FileKind, slices: list[Predictions], wording: Wording = PLAIN) -> bytes:

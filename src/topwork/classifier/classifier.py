@@ -111,7 +111,7 @@ class ImageClassifier:
 
     def predict_source(self, source: ImageSource, reporter: Reporter | None = None) -> Predictions:
         """Predictions for a source of any length, those images listed that can't be read; keeps no features."""
-        nothing = self.predict_features(np.empty((0, self.engine.n_features), np.float32), (), np.arange(0))
+        nothing = self.predict_features(np.empty((0, self.engine.n_features), np.float32))
         return join_predictions([nothing, *self.stream(source, reporter)])
 
     def stream(self, source: ImageSource, reporter: Reporter | None = None, *, first: int = 0) -> Iterator[Predictions]:
@@ -150,29 +150,19 @@ class ImageClassifier:
         return self.predict_features(features.values, tuple(dataset.names), features.indices, features.bad)
 
     def predict_features(
-        self, features: FloatArray, names: tuple[str, ...], indices: IntArray, bad: tuple[BadImage, ...] = ()
-    ) -> Predictions:
-        """Predictions for the `(n, D)` features of the images at `indices` of `names`."""
-        return self.predictions(names, indices, *self.answer(features), bad)
-
-    def answer(self, features: FloatArray) -> tuple[FloatArray, FloatArray | None]:
-        """`(n, K)` probabilities of `(n, D)` features, and `(n,)` novelty scores or None."""
-        if self.novelty is None or not isinstance(self.top, DenseStack):
-            return self.top.probabilities(features), None
-        logits = self.top.logits(features)
-        return softmax(logits), self.novelty.scores(features, logits)
-
-    def predictions(
         self,
-        names: tuple[str, ...],
-        indices: IntArray,
-        probabilities: FloatArray,
-        novelty: FloatArray | None,
-        bad: tuple[BadImage, ...],
+        features: FloatArray,
+        names: tuple[str, ...] = (),
+        indices: IntArray | None = None,
+        bad: tuple[BadImage, ...] = (),
     ) -> Predictions:
-        """Predictions of what `answer` gave for the images at `indices` of `names`."""
-        is_unknown = None if novelty is None or self.novelty is None else novelty > self.novelty.threshold
-        return Predictions(names, indices, probabilities, bad, self.class_names, novelty, is_unknown)
+        """Predictions for the `(n, D)` features of the images at `indices` of `names`; or of n without names."""
+        indices = np.arange(len(features)) if indices is None else indices
+        if self.novelty is None or not isinstance(self.top, DenseStack):
+            return Predictions(names, indices, self.top.probabilities(features), bad, self.class_names)
+        logits = self.top.logits(features)
+        scores = self.novelty.scores(features, logits)
+        return Predictions(names, indices, softmax(logits), bad, self.class_names, scores, self.novelty.threshold)
 
     def require_novelty(self) -> None:
         """Raise an `OptionError` where this classifier can't tell unknown images."""

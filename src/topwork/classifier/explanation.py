@@ -74,7 +74,7 @@ def explain_pixels(classifier: ImageClassifier, pixels: ImageArray, *, class_nam
         OptionError: no such class.
     """
     features = _run(classifier.engine, pixels[None])
-    probabilities, _ = classifier.answer(features)
+    probabilities = classifier.predict_features(features).probabilities
     k = _class_index(classifier, class_name, probabilities[0])
     found = _class_activation(classifier, pixels, features[0], k)
     method: Method = "class activation" if found is not None else "occlusion"
@@ -121,7 +121,7 @@ def _occlusion(classifier: ImageClassifier, pixels: ImageArray, probability: flo
         top, left = (max(0, round(edges[i] - margin)) for i in (row, column))
         bottom, right = (round(edges[i + 1] + margin) for i in (row, column))
         patch[top:bottom, left:right] = grey
-    probabilities, _ = classifier.answer(_run(classifier.engine, covered))
+    probabilities = classifier.predict_features(_run(classifier.engine, covered)).probabilities
     tiny = np.finfo(np.float64).tiny
     loss = np.log(max(probability, tiny)) - np.log(np.maximum(probabilities[:, k], tiny))
     return np.asarray(loss.reshape(_GRID, _GRID))

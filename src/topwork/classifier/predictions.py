@@ -25,7 +25,7 @@ class Predictions:
         class_names: K names.
         novelty: `(n,)`, how unlike the training images each image is (see `Novelty.scores`); None where the
             classifier can't tell.
-        is_unknown: `(n,)` booleans, whether that is beyond the classifier's threshold; None as above.
+        threshold: of the classifier, beyond which an image is unknown; None as above.
     """
 
     names: tuple[str, ...]
@@ -34,7 +34,12 @@ class Predictions:
     bad: tuple[BadImage, ...]
     class_names: tuple[str, ...]
     novelty: FloatArray | None = None
-    is_unknown: NDArray[np.bool_] | None = None
+    threshold: float | None = None
+
+    @property
+    def is_unknown(self) -> NDArray[np.bool_] | None:
+        """`(n,)` booleans, whether each image is unlike the training images; None where the classifier can't tell."""
+        return None if self.novelty is None or self.threshold is None else self.novelty > self.threshold
 
 
 def join_predictions(slices: Sequence[Predictions]) -> Predictions:
@@ -48,7 +53,7 @@ def join_predictions(slices: Sequence[Predictions]) -> Predictions:
         bad=tuple(replace(image, index=int(start) + image.index) for start, part in placed for image in part.bad),
         class_names=slices[0].class_names,
         novelty=_joined([part.novelty for part in slices]),
-        is_unknown=_joined([part.is_unknown for part in slices]),
+        threshold=slices[0].threshold,
     )
 
 

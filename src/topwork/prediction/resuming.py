@@ -212,6 +212,6 @@ class KeptAnswers:
         names = tuple(self._source.name(row) for row in range(first, int(path.stem.split("-")[1])))
         reasons = json.loads(tensors["bad"].tobytes())
         bad = tuple(BadImage(index, names[index], reason) for index, reason in reasons)
-        return self._classifier.predictions(
-            names, tensors["indices"], tensors["probabilities"], tensors.get("novelty"), bad
-        )
+        indices, probabilities, novelty = tensors["indices"], tensors["probabilities"], tensors.get("novelty")
+        threshold = None if self._classifier.novelty is None else self._classifier.novelty.threshold
+        return Predictions(names, indices, probabilities, bad, self._classifier.class_names, novelty, threshold)

@@ -72,7 +72,7 @@ class Batcher:
     def warm_up(self) -> None:
         """Compile the network and run it once; the first request then waits for nothing."""
         size, engine = self._classifier.backbone.size, self._classifier.engine
-        self._classifier.answer(engine.infer(np.zeros((1, size, size, 3), np.uint8)))
+        self._classifier.predict_features(engine.infer(np.zeros((1, size, size, 3), np.uint8)))
 
     def start(self) -> None:
         """Begin to work."""
