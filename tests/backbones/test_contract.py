@@ -106,10 +106,10 @@ def test_network_keeps_the_contract(name: str, tmp_path: Path, own_cache: Path) 
     assert disagreement <= TOLERANCE * scale
     assert np.abs(alone[0] - alone[1]).max() > 30 * disagreement, "two images look the same: nothing was compared"
     if name in EXPORTED:
-        pass_the_gate(backbone, engine, tmp_path)
+        pass_the_parity_check(backbone, engine, tmp_path)
 
 
-def pass_the_gate(backbone: Backbone, engine: Engine, folder: Path) -> None:
+def pass_the_parity_check(backbone: Backbone, engine: Engine, folder: Path) -> None:
     """Export the backbone with a drawn top whose probabilities differ from image to image."""
     pictures = [np.asarray(make_photo((200, 60, 40), seed, (90, 70))) for seed in range(3)]
     squares = np.stack([read_square(picture, Recipe(backbone.size), "picture") for picture in pictures])

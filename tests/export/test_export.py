@@ -141,7 +141,7 @@ def test_exported_file_answers_as_topwork_does_where_topwork_is_not(
     assert facts["class_names"] == list(classifier.class_names)
     assert facts["parity"]["largest_difference"] == done.parity.largest_difference
     block = re.search(rf"^```py\n([^`]*{FORMATS[name].file}.*?)^```", EXPORT_PAGE, re.MULTILINE | re.DOTALL)
-    assert block is not None
+    assert block is not None, f"docs/export.md has no block of Python with {FORMATS[name].file}"
     assert len([line for line in block[1].splitlines() if line]) <= 11
     (tmp_path / "oak" / "image.jpg").write_bytes(images[-1].read_bytes())
     given = [images[0], "nothing.png", images[2], "--unknown", images[1]]
@@ -153,6 +153,12 @@ def test_exported_file_answers_as_topwork_does_where_topwork_is_not(
     for (called, probability), place in zip(found, (0, 1, len(images) - 1), strict=True):
         assert called == classifier.class_names[expected[place].argmax()]
         assert abs(probability - expected[place].max()) <= TOLERANCE
+
+
+def test_every_format_has_a_writer_and_a_program() -> None:
+    assert set(exporting._WRITERS) == set(FORMATS)
+    programs = {path.stem for path in Path(exporting.__file__).with_name("programs").glob("*.py")}
+    assert programs == {*FORMATS, "use"}
 
 
 def test_unknown_of_a_file_that_cannot_tell_is_refused(
@@ -268,7 +274,7 @@ def test_squares_inside_the_graph_are_those_of_the_decoding(height: int, width: 
         assert difference.sum() <= max(4, (0.01 if recipe.filter == "bicubic" else 0.15) * len(expected))
 
 
-def test_scans_pass_the_gate_as_pictures(classifier: ImageClassifier, tmp_path: Path) -> None:
+def test_scans_pass_the_parity_check_as_pictures(classifier: ImageClassifier, tmp_path: Path) -> None:
     """`use.py` reads no DICOM: it is given the same values in a PNG."""
     pytest.importorskip("pydicom")
     recipe = replace(classifier.backbone.recipe, value_range=(0, 4095))
@@ -353,7 +359,7 @@ def test_a_classifier_in_bf16_is_exported_in_float32(
     assert facts["provenance"]["backbone"]["precision"] == "f32"
 
 
-def test_export_of_a_run_says_what_the_gate_saw(topwork: Topwork, photos_folder: Path) -> None:
+def test_export_of_a_run_says_what_the_parity_check_saw(topwork: Topwork, photos_folder: Path) -> None:
     topwork("train", photos_folder, "--quiet")
     answer = topwork("export", "runs/photos-1", "--to", "openvino")
     assert answer.status == 0

@@ -31,7 +31,8 @@ class Card:
 
     Attributes:
         name: what the user types, such as 'resnet50v2'.
-        provider: what makes its graph: 'keras' builds it, 'graph' reads it from a file.
+        provider: what makes its graph: 'keras' builds it, 'graph' reads it from a file; `_PROVIDERS` in `backbone.py`
+            has all.
         builder: of 'keras', its name in `keras.applications`, or among the networks that Topwork describes itself.
         input_size: the side of the square image it was trained on, in pixels.
         smallest_size: the smallest side it accepts.
@@ -48,8 +49,8 @@ class Card:
         paper: arXiv id.
         licence: of the weights.
         output: of 'graph', the output that is features; else empty.
-        pooling: how that becomes D numbers where nothing else is asked for.
-        frame, crop, filter: of its recipe.
+        pooling: of 'graph', how that becomes D numbers where nothing else is asked for; else 'avg'.
+        frame, crop, filter: of 'graph', those of its recipe; else 'crop', 1 and 'bicubic'.
     """
 
     name: str

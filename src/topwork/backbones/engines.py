@@ -51,7 +51,7 @@ def open_engine(backbone: Backbone, device: Device = "auto") -> DirectEngine:
         OptionError: 'gpu' where JAX sees no accelerator.
     """
     if device == "gpu" and not backbone.is_keras:
-        raise OptionError(f"{backbone.name} comes from a file, and runs on the processor alone. Use `device=cpu`.")
+        raise OptionError(f"Keras does not build {backbone.name}, so it runs on the processor. Use `device=cpu`.")
     if device != "cpu" and backbone.is_keras and has_accelerator():
         from topwork.backbones.keras_engine import KerasEngine
 

@@ -101,8 +101,8 @@ def export_classifier(
     shape = _checked_shape(batch, size, classifier.backbone)
     if form.name in ("keras", "litert") and not classifier.backbone.is_keras:
         raise ExportError(
-            f"{classifier.backbone.name} comes from a file, and Keras can't build it, so there is no {form.name} file "
-            "of it. Export to onnx or openvino."
+            f"Keras does not build {classifier.backbone.name}, so there is no {form.name} file of it. Export to onnx "
+            "or openvino."
         )
     if holds_something_else(folder, FACTS):
         raise ExportError(f"{printable(str(folder))!r} holds something that isn't an export. Choose another folder.")

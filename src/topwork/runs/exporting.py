@@ -19,7 +19,7 @@ from topwork.progress import Reporter, console_reporter
 from topwork.runs.images import RecordedImages, dataset_of_run, recorded_images, rows_of
 from topwork.types import ValueRange
 
-GATE_IMAGES = 32
+PARITY_IMAGES = 32
 """How many of the run's test images go through the parity check."""
 INT8_TEST_IMAGES = 2_000
 """How many of them tell what int8 costs, at most."""
@@ -66,7 +66,7 @@ def export_run(
             "cross-validated. Train with `test=0.2`, and export that run."
         )
     for_int8 = _int8_images(classifier, dataset, recorded) if int8 and recorded else None
-    images = for_int8.test if for_int8 else _gate_images(classifier, dataset, recorded)
+    images = for_int8.test if for_int8 else _parity_images(classifier, dataset, recorded)
     if not images:
         raise DataError(f"No image of the run can be read in {dataset.origin!r}. Say where they are: `dataset=FOLDER`.")
     n = len(images)
@@ -79,11 +79,13 @@ def export_run(
     )
 
 
-def _gate_images(classifier: ImageClassifier, dataset: ImageDataset, recorded: RecordedImages | None) -> list[Payload]:
+def _parity_images(
+    classifier: ImageClassifier, dataset: ImageDataset, recorded: RecordedImages | None
+) -> list[Payload]:
     """Test images of the run; where it was cross-validated, images for training: both files answer all images alike."""
     is_tested = recorded is None or TEST in recorded.splits
     split, value_range = TEST if is_tested else TRAIN, classifier.backbone.recipe.value_range
-    return _find(dataset, recorded, split, GATE_IMAGES, value_range)[0]
+    return _find(dataset, recorded, split, PARITY_IMAGES, value_range)[0]
 
 
 def _int8_images(classifier: ImageClassifier, dataset: ImageDataset, recorded: RecordedImages) -> Int8Images:

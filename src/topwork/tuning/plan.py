@@ -86,7 +86,7 @@ def find_cut(backbone: Backbone, part: Part) -> Cut:
     if not backbone.is_keras:
         able = ", ".join(card.name for card in cards().values() if card.provider == "keras")
         raise OptionError(
-            f"{backbone.name} comes from a file, and only networks that Keras builds can be fine-tuned: {able}."
+            f"Keras does not build {backbone.name}, and only networks that it builds can be fine-tuned: {able}."
         )
     if backbone.pooling not in ("avg", "stages"):
         raise OptionError(
