@@ -115,7 +115,7 @@ def test_ctrl_c_says_what_is_kept(digits_classifier: Path, tmp_path: Path) -> No
     code = (
         "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from topwork.classifier.classifier import ImageClassifier as C\n"
-        "C.predictions = lambda *a: (print('now', flush=True), time.sleep(3))\n"
+        "C.predict_features = lambda *a: (print('now', flush=True), time.sleep(3))\n"
         "import topwork.__main__ as m; m.run()"
     )
     for options, said in (((), False), (("--out", "answers.csv"), True)):
