@@ -151,7 +151,7 @@ def test_whole_chain_from_the_command_line(topwork: Topwork, photos: Path, tmp_p
     assert answers.count("ash") >= 10
     refused = topwork("export", tmp_path / "run", "--to", "keras", "--out", tmp_path / "keras")
     assert refused.status == 1
-    assert "Keras can't build it" in refused.err
+    assert "Keras does not build siglip" in refused.err
     told = topwork("info", tmp_path / "run").out
     assert "backbone/siglip.onnx: intact" in told
     manifest = json.loads((tmp_path / "run" / "classifier" / "manifest.json").read_text())

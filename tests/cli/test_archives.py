@@ -290,7 +290,7 @@ def bomb(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "make", "said"),
     [
-        ("set.zip", encrypted, "1 of 36 members want a password"),
+        ("set.zip", encrypted, "1 of 36 members need a password"),
         ("set.zip", cut, "can't be read as a zip: File is not a zip file"),
         ("set.tar", cut, "can't be read as a tar: unexpected end of data"),
         ("set.tar.gz", cut, "can't be read as a tar: Compressed file ended before"),
