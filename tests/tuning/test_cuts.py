@@ -84,5 +84,5 @@ def test_what_cannot_be_fine_tuned_is_said(name: str, options: dict[str, Any], m
 def test_networks_from_files_cannot_be_fine_tuned() -> None:
     file = Path(__file__).parents[1] / "backbones" / "networks" / "convnext.onnx"
     backbone = tw.load_backbone(str(file), mean=(0.5,), std=(0.5,))
-    with pytest.raises(OptionError, match="only networks that Keras builds can be fine-tuned: starter"):
+    with pytest.raises(OptionError, match="only networks that it builds can be fine-tuned: starter"):
         find_cut(backbone, "last-stage")
