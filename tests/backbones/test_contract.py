@@ -39,8 +39,7 @@ DEEPER = {"resnet101", "resnet152", "resnet101v2", "resnet152v2", "densenet169",
 FIRST_OF_KIND = (*EXPORTED, "efficientnet_v2_b0", "efficientnet_lite0", "nasnet_mobile", "vgg16")
 KINDS = ("efficientnet_v2", "efficientnet_b", "efficientnet_lite", "convnext", "nasnet", "vgg")
 FURTHER_SIZES = DEEPER | {name for name in cards() if name.startswith(KINDS)} - {*FIRST_OF_KIND}
-"""Larger networks of a kind of which the smallest is tested: a quarter of an hour, and 13 GB of memory. Those of the
-course go through the whole job each time (tests/test_course.py)."""
+"""Larger networks of a kind of which the smallest is tested: a quarter of an hour, and 13 GB of memory."""
 
 GAINS = {"efficientnet_v2": 1.1, "efficientnet_b": 1.8}
 """What swish wants. With more, these networks are chaotic: one pixel changed by one level changes every feature, and no
