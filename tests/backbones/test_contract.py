@@ -36,9 +36,11 @@ TOLERANCE = 1e-4
 EXPORTED = (*COURSE, "starter", "mobilenet_v2", "efficientnet_b0", "convnext_tiny")
 
 DEEPER = {"resnet101", "resnet152", "resnet101v2", "resnet152v2", "densenet169", "densenet201"}
-FIRST_OF_KIND = (*EXPORTED, "efficientnet_v2_b0", "efficientnet_lite0", "nasnet_mobile", "vgg16")
+SLOWEST = {"inception_resnet_v2", "nasnet_mobile"}
+"""Half a minute and more each; the first goes through the whole job each time (tests/test_course.py)."""
+FIRST_OF_KIND = (*EXPORTED, "efficientnet_v2_b0", "efficientnet_lite0", "vgg16")
 KINDS = ("efficientnet_v2", "efficientnet_b", "efficientnet_lite", "convnext", "nasnet", "vgg")
-FURTHER_SIZES = DEEPER | {name for name in cards() if name.startswith(KINDS)} - {*FIRST_OF_KIND}
+FURTHER_SIZES = DEEPER | SLOWEST | {name for name in cards() if name.startswith(KINDS)} - {*FIRST_OF_KIND}
 """Larger networks of a kind of which the smallest is tested: a quarter of an hour, and 13 GB of memory."""
 
 GAINS = {"efficientnet_v2": 1.1, "efficientnet_b": 1.8}
