@@ -21,6 +21,8 @@ from topwork.progress import Reporter
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Real images and weights, where this machine has them."""
+DEEPER = {"resnet101", "resnet152", "resnet101v2", "resnet152v2", "densenet169", "densenet201"}
+"""Of the course's networks those with more of the same layers as another: slow, so tested whole with `-m large`."""
 COLOURS = {"ash": (190, 60, 40), "birch": (50, 170, 60), "cedar": (40, 70, 200)}
 
 

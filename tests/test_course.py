@@ -25,7 +25,7 @@ from urllib.parse import urlparse
 import pytest
 from PIL import Image
 
-from helpers import SHARED, make_photos
+from helpers import DEEPER, SHARED, make_photos
 from topwork.backbones.cards import COURSE, cards, find_card
 from topwork.backbones.network import NetworkSpec, build_base
 from topwork.backbones.weights import _KERAS_URL
@@ -47,10 +47,6 @@ for weight in base.weights:
 with h5py.File(path, "w") as file:
     save_weights_to_hdf5_group(file, base)
 """
-
-
-DEEPER = {"resnet101", "resnet152", "resnet101v2", "resnet152v2", "densenet169", "densenet201"}
-"""More of the same layers as another network: their whole job takes a minute and a half of the tests' time."""
 
 
 @pytest.fixture

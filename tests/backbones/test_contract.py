@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from helpers import make_photo, plausible_tensor
+from helpers import DEEPER, make_photo, plausible_tensor
 from topwork.backbones.backbone import Backbone
 from topwork.backbones.cards import COURSE, Card, cards
 from topwork.backbones.engines import Engine, open_engine
@@ -35,7 +35,6 @@ TOLERANCE = 1e-4
 
 EXPORTED = (*COURSE, "starter", "mobilenet_v2", "efficientnet_b0", "convnext_tiny")
 
-DEEPER = {"resnet101", "resnet152", "resnet101v2", "resnet152v2", "densenet169", "densenet201"}
 SLOWEST = {"inception_resnet_v2", "nasnet_mobile"}
 """Half a minute and more each; the first goes through the whole job each time (tests/test_course.py)."""
 FIRST_OF_KIND = (*EXPORTED, "efficientnet_v2_b0", "efficientnet_lite0", "vgg16")

@@ -48,7 +48,7 @@ def test_digests_with_zero_bytes_at_their_end_are_told_apart(own_cache: Path) ->
 
 
 @pytest.mark.parametrize("change", [{"size": 96}, {"backbone": "resnet50"}, {"weights": "other"}])
-def test_other_facts_have_another_kept(own_cache: Path, change: dict[str, object]) -> None:
+def test_other_facts_have_other_kept_features(own_cache: Path, change: dict[str, object]) -> None:
     new_kept(FACTS, 5).add(digests(3), values(3))
     assert open_kept({**FACTS, **change}) is None
 

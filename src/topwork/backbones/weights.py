@@ -135,9 +135,9 @@ def resolve_weights(
     if weights is None or weights == PRETRAINED:
         path = fetch_pretrained(card, offline=offline, reporter=reporter)
         return _from_file(card, path, PRETRAINED)
-    if weights == RANDOM and not card.builder:
-        raise WeightsError(f"Keras does not build {card.name}, so it has no random weights: leave weights out.")
     if weights == RANDOM:
+        if not card.builder:
+            raise WeightsError(f"Keras does not build {card.name}, so it has no random weights: leave weights out.")
         reporter.warning(
             f"the weights of {card.name} are random, not pretrained: good for trying things out, not for results."
         )
