@@ -310,7 +310,7 @@ def _n_with_several_frames(dataset: Images, places: IntArray) -> int:
 
 
 def _label_issues(dataset: ImageDataset, features: Features, seed: int) -> LabelIssues:
-    """Labels that are probably wrong, of classes with enough images for cross-validation; of equal images, of the first."""
+    """Labels that are probably wrong, of classes with enough images for it; of equal images, of the first."""
     rows = np.sort(np.unique(dataset.digests[features.indices], return_index=True)[1])
     labels = dataset.labels[features.indices[rows]]
     rows = rows[np.bincount(labels)[labels] >= FOLDS]

@@ -319,7 +319,9 @@ class _Trial:
     def refit(self, rate: float, name: str) -> Weights | None:
         """The weights of the chosen candidate, trained on all rows; None where training diverged."""
         everything = np.arange(len(self.rows))
-        _, start = self._linear_tops(everything)
+        top = self.job.training.top  # has learned from all of them already, unless from all stages
+        is_plain = self.job.classifier.backbone.pooling != "stages"
+        start = self.tuner.start(top.stack_) if is_plain else self._linear_tops(everything)[1]
         with self.job.reporter.task("Fine-tuning on all images", EPOCHS * n_seen(len(everything)), "images") as task:
             last = self.tuner.train(
                 start, self._material(everything), rate=rate, seed=self.job.seed, on_step=task.advance
