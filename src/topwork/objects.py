@@ -61,6 +61,9 @@ class Objects(Protocol):
     def put_new(self, key: str, content: bytes) -> bool:
         """Write an object, whole, unless one of this key is there; whether it was written."""
 
+    def put(self, key: str, content: bytes) -> None:
+        """Write an object, whole; one of this key that is there is replaced."""
+
 
 def open_objects(address: str) -> Objects:
     """The objects below an address such as `s3://bucket/features/`, or in a local folder."""
@@ -146,6 +149,10 @@ class Prefix:
 
         return self._patiently(put, key)
 
+    def put(self, key: str, content: bytes) -> None:
+        """Write an object, whole; one of this key that is there is replaced."""
+        self._patiently(lambda: _obstore().put(self._store(), key, content, use_multipart=False), key)
+
     def _store(self) -> Any:
         return _open(self.address)
 
@@ -196,9 +203,13 @@ class FolderObjects:
         with storage_errors(path), one_at_a_time(path):
             if path.exists():
                 return False
-            with atomic_file(path) as file:
-                file.write(content)
+            self.put(key, content)
             return True
+
+    def put(self, key: str, content: bytes) -> None:
+        path = Path(self.address, key)
+        with storage_errors(path), atomic_file(path) as file:
+            file.write(content)
 
 
 def _facts(found: dict[str, Any]) -> ObjectFacts:

@@ -66,7 +66,7 @@ def test_precision_follows_the_features(
         values = np.random.default_rng(0).normal(5, 1, (len(sample), 16))
         if backbone.precision == "bf16":
             values += np.random.default_rng(1).normal(0, noise, values.shape)
-        return tw.Features(values.astype(np.float32), np.arange(len(sample)), (), "", 0)
+        return tw.Features(values.astype(np.float32), np.arange(len(sample)), (), "", 0, 0.0)
 
     monkeypatch.setattr(precision, "extract_features", extract)
     monkeypatch.setattr(precision, "has_bf16", lambda _: True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -44,6 +45,27 @@ def test_a_bucket_is_trained_on_and_answered_as_the_same_folder_is(
     there, here = (text.replace(bucket, "").replace(f"{photos}/", "") for text in answers)
     assert len(there.splitlines()) == 9
     assert there == here
+
+
+def test_training_fetches_each_image_once(
+    bucket: str, own_cache: Path, tmp_path: Path, topwork: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: Counter[str] = Counter()
+    plain = Prefix.get
+
+    def counting(prefix: Prefix, key: str) -> bytes:
+        fetched[key] += 1
+        return plain(prefix, key)
+
+    upload(make_photos(tmp_path / "photos", n=8), bucket)
+    monkeypatch.setattr(Prefix, "get", counting)
+    for out in ("cold", "warm"):
+        fetched.clear()
+        answer = topwork("train", bucket, *SMALL, "--out", out, "--json")
+        assert answer.status == 0, answer.err
+        assert len(fetched) == 24
+        assert set(fetched.values()) == {1}
+        assert json.loads(answer.out)["n_extracted"] == (24 if out == "cold" else 0)
 
 
 def test_splits_are_read_from_keys(bucket: str, tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from helpers import make_photo, make_photos
-from topwork.backbones.backbone import Backbone, load_backbone
+from topwork.backbones.backbone import load_backbone
 from topwork.errors import EnvironmentProblem
 from topwork.features import cluster
-from topwork.features.cluster import extract_on_ray
+from topwork.features.cluster import make_on_ray
 from topwork.features.plan import make_plan
-from topwork.features.sharded import CRASHED, HUNG, Extraction, extract_shards, with_extracted
+from topwork.features.sharded import CRASHED, HUNG, KeptVectors, ShardedWork, make_shards, with_extracted
 from topwork.objects import open_objects
 
 pytestmark = pytest.mark.filterwarnings(
@@ -41,6 +41,22 @@ def test_a_cluster_writes_what_one_process_writes(photos: Path, tmp_path: Path, 
     assert shards_in(tmp_path / "ray") == shards_in(tmp_path / "plain")
 
 
+def test_a_cluster_answers_what_one_process_answers(photos: Path, tmp_path: Path, topwork: Callable[..., Any]) -> None:
+    assert topwork("train", photos, *STARTER, "--out", "run").status == 0
+    (photos / "ash" / "broken.jpg").write_bytes(b"no picture")
+    for out, options in (("plain/", ()), ("ray/", ("--ray", "local"))):
+        answer = topwork("predict", tmp_path / "run", photos, "--out", out, "--shard-size", "10", *options)
+        assert answer.status == 1
+        assert "4 of 4 shards in the store, with 37 of 37 images" in answer.err
+        assert "ash/broken.jpg: not a JPEG" in answer.err
+    plain, ray = (
+        {path.relative_to(tmp_path / out).as_posix(): path.read_bytes() for path in (tmp_path / out).rglob("*.parquet")}
+        for out in ("plain", "ray")
+    )
+    assert len([name for name in plain if name.startswith("parts-")]) == 4
+    assert plain == ray
+
+
 def test_exactly_the_guilty_images_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import topwork as tw
 
@@ -51,9 +67,9 @@ def test_exactly_the_guilty_images_are_listed(tmp_path: Path, monkeypatch: pytes
         make_photo((50, 170, 60), len(name)).save(photos / "birch" / f"{name}.png")
     store = open_objects(str(tmp_path / "store"))
     backbone = load_backbone("starter", size=32)
-    extraction = Extraction(make_plan(str(photos), store, images_of_shard=6), store, backbone)
+    work = ShardedWork(make_plan(str(photos), store, images_of_shard=6), store, KeptVectors(backbone))
 
-    def load() -> Backbone:  # on the node
+    def load() -> KeptVectors:  # on the node
         import os
         import signal
         import time
@@ -76,9 +92,9 @@ def test_exactly_the_guilty_images_are_listed(tmp_path: Path, monkeypatch: pytes
             return plain(content, recipe, name)
 
         pipeline.read_square = odd  # type: ignore[assignment]
-        return load_backbone("starter", size=32)
+        return KeptVectors(load_backbone("starter", size=32))
 
-    found = extract_on_ray(extraction, load, address="local", deadline=5)
+    found = make_on_ray(work, load, address="local", deadline=5)
     assert (found.n_shards_done, found.n_images_done) == (2, 12)
     assert {image.name: image.reason for image in found.bad} == {
         "birch/crashes.png": CRASHED,
@@ -87,7 +103,7 @@ def test_exactly_the_guilty_images_are_listed(tmp_path: Path, monkeypatch: pytes
     }
     dataset = with_extracted(tw.ImageDataset.load(photos), backbone, store)
     assert len(dataset) == 10
-    assert extract_shards(extraction).n_shards_done == 2  # nothing is left to do
+    assert make_shards(work).n_shards_done == 2  # nothing is left to do
 
 
 def test_a_node_that_goes_costs_no_image(tmp_path: Path) -> None:
@@ -98,9 +114,9 @@ def test_a_node_that_goes_costs_no_image(tmp_path: Path) -> None:
     began.mkdir()
     n_before: list[int] = []
     backbone = load_backbone("starter", size=32)
-    extraction = Extraction(make_plan(str(photos), store, images_of_shard=1), store, backbone)
+    work = ShardedWork(make_plan(str(photos), store, images_of_shard=1), store, KeptVectors(backbone))
 
-    def load() -> Backbone:  # on both nodes
+    def load() -> KeptVectors:  # on both nodes
         import os
         import time
 
@@ -117,7 +133,7 @@ def test_a_node_that_goes_costs_no_image(tmp_path: Path) -> None:
             return plain(content, recipe, name)
 
         pipeline.read_square = slow  # type: ignore[assignment]
-        return load_backbone("starter", size=32)
+        return KeptVectors(load_backbone("starter", size=32))
 
     def take_away() -> None:
         while len(list(began.iterdir())) < 2:
@@ -130,7 +146,7 @@ def test_a_node_that_goes_costs_no_image(tmp_path: Path) -> None:
         second = nodes.add_node(num_cpus=1)
         helper = threading.Thread(target=take_away, daemon=True)
         helper.start()
-        found = extract_on_ray(extraction, load, address=nodes.address)
+        found = make_on_ray(work, load, address=nodes.address)
         helper.join(60)
     finally:
         nodes.shutdown()
@@ -141,7 +157,7 @@ def test_a_node_that_goes_costs_no_image(tmp_path: Path) -> None:
 
 def test_no_cluster_is_a_sentence(photos: Path, tmp_path: Path) -> None:
     store = open_objects(str(tmp_path / "store"))
-    extraction = Extraction(make_plan(str(photos), store), store, load_backbone("starter", size=32))
+    work = ShardedWork(make_plan(str(photos), store), store, KeptVectors(load_backbone("starter", size=32)))
     for address in ("127.0.0.1:1", "nowhere"):
         with pytest.raises(EnvironmentProblem, match=f"There is no Ray cluster at '{address}'"):
-            extract_on_ray(extraction, lambda: load_backbone("starter", size=32), address=address)
+            make_on_ray(work, lambda: KeptVectors(load_backbone("starter", size=32)), address=address)

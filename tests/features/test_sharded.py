@@ -137,7 +137,7 @@ def test_damaged_shards_are_named(flawed: Path, tmp_path: Path, topwork: Callabl
     path.write_bytes(path.read_bytes()[:300])
     answer = topwork("train", flawed, "--store", "store", *STARTER)
     assert answer.status == 1
-    assert f"{path.name}' is damaged. Delete it, and extract again" in answer.err
+    assert f"{path.name}' is damaged. Delete it, and make it again" in answer.err
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,15 @@ Tag = TypeVar("Tag")
 
 
 class Engine(Protocol):
-    """Runs one backbone over batches of images.
+    """Runs one backbone over batches of images."""
 
-    Attributes:
-        n_features: D.
-        batch_size: how many images at a time suit it.
-    """
+    @property
+    def n_features(self) -> int:
+        """D."""
 
-    n_features: int
-    batch_size: int
+    @property
+    def batch_size(self) -> int:
+        """How many images at a time suit it."""
 
     def run(self, batches: Iterable[tuple[Tag, ImageArray]]) -> Iterator[tuple[Tag, FloatArray]]:
         """Features of each batch: `(B, size, size, 3)` uint8 -> `(B, D)` float32, in any order, by their tag."""

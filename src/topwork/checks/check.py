@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topwork.backbones.backbone import Backbone
-from topwork.checks.copies import Copies, find_copies
+from topwork.checks.copies import THUMBNAIL_SIDE, Copies, find_copies
 from topwork.checks.labels import LabelIssues, find_label_issues
 from topwork.checks.strange import strange_rows
 from topwork.data.cells import harmless
@@ -255,14 +255,17 @@ def check_dataset(
     backbone = backbone_for(dataset, backbone, reporter=reporter)
     backbone = with_range(backbone, dataset, reporter)
     dataset = dataset.with_range(backbone.recipe.value_range)
-    features = features or extract_features(dataset, backbone, device=device, reporter=reporter)
+    near_too = len(dataset) <= MOST_FOR_NEAR_COPIES
+    features = features or extract_features(
+        dataset, backbone, thumbnails=THUMBNAIL_SIDE if near_too else 0, device=device, reporter=reporter
+    )
     indices = features.indices
     labelled = dataset if isinstance(dataset, ImageDataset) else None
     every_label = np.full(len(dataset), UNLABELLED) if labelled is None else labelled.labels
     class_names = () if labelled is None else labelled.class_names
     labels = every_label[indices]
     with reporter.task("Checking the data", 3, "steps") as task:
-        copies = find_copies(dataset, indices, near_too=len(dataset) <= MOST_FOR_NEAR_COPIES, reporter=reporter)
+        copies = find_copies(dataset, indices, near_too=near_too, reporter=reporter)
         task.advance()
         issues = _NO_ISSUES if labelled is None else _label_issues(labelled, features, seed)
         task.advance()

@@ -31,7 +31,7 @@ _EQUAL = 0.99
 """Correlation at 32×32 pixels from which on it is worth comparing all pixels. Equal pixels can have less than 1 there,
 because a large JPEG is decoded at a part of its size (0.9996 was seen)."""
 _NEIGHBOUR, _SAMPLE = 10, 2000
-_SIDE, _LARGER_SIDE = 8, 32
+THUMBNAIL_SIDE, _LARGER_SIDE = 8, 32
 _MOST_OF_ONE = 20
 """Pairs that one image can be in: a hundred white pages are found without listing all 4,950 pairs."""
 _SURELY = 0.99
@@ -74,9 +74,9 @@ def find_copies(
     exact = indices[_exact_pairs(dataset.digests[indices])]
     near: IntArray = np.empty((0, 2), np.int64)
     if near_too:
-        thumbnails = extract_thumbnails(dataset, _SIDE, reporter=reporter)
+        thumbnails = extract_thumbnails(dataset, THUMBNAIL_SIDE, reporter=reporter)
         firsts = ~np.isin(thumbnails.indices, exact[:, 1])
-        pictures = _normalised(thumbnails.values[firsts].reshape(-1, _SIDE, _SIDE, 3))
+        pictures = _normalised(thumbnails.values[firsts].reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3))
         near = thumbnails.indices[firsts][_alike(_turned(pictures).reshape(len(pictures), -1))]
     correlation = _correlations(dataset, near)
     near, correlation = near[correlation >= CORRELATION], correlation[correlation >= CORRELATION]

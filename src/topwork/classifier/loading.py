@@ -10,11 +10,24 @@ from topwork.backbones.cards import cards
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.manifest import BACKBONE, MANIFEST, NETWORK, NOVELTY, TOP, read_manifest
 from topwork.errors import SavedFileError, TopworkError, UnknownNameError
-from topwork.files import printable, read_tensors, sha256_of_file
+from topwork.files import (
+    atomic_folder,
+    cache_dir,
+    fingerprint,
+    printable,
+    read_json,
+    read_tensors,
+    sha256_of_file,
+    write_json,
+)
+from topwork.objects import Prefix, is_address
 from topwork.recipe import Recipe
 from topwork.tops.dense_stack import DenseStack
 from topwork.tops.novelty import Novelty
 from topwork.types import Device
+
+_MARKS = "marks.json"
+"""In a copy: what the object store said of the content of each file."""
 
 
 def load_classifier(path: str | Path, *, device: Device = "auto") -> ImageClassifier:
@@ -23,13 +36,15 @@ def load_classifier(path: str | Path, *, device: Device = "auto") -> ImageClassi
     Nothing in the folder can run code. The first use on a machine builds the backbone's graph, a few seconds.
 
     Args:
-        path: the folder.
+        path: the folder; or where it is in an object store, such as `s3://bucket/runs/photos-1`, from where its
+            classifier is copied into the cache folder.
         device: where the backbone runs: 'cpu', 'gpu' or 'auto'.
 
     Raises:
         SavedFileError: it isn't a classifier, is damaged, or was written by a newer Topwork.
+        ObjectStoreError: the object store can't be reached.
     """
-    folder = find_classifier(Path(path))
+    folder = find_classifier(_fetched(str(path)) if is_address(str(path)) else Path(path))
     shown = repr(printable(str(folder)))
     manifest = read_manifest(folder)
     facts = manifest.backbone
@@ -69,6 +84,33 @@ def load_classifier(path: str | Path, *, device: Device = "auto") -> ImageClassi
     if top.n_classes != len(names):
         raise SavedFileError(f"{shown} is damaged: {len(names)} class names for {top.n_classes} classes.")
     return ImageClassifier(backbone, top, names, novelty, record=manifest.training, device=device)
+
+
+def _fetched(address: str) -> Path:
+    """A copy of the classifier at an address, in the cache folder; what is there already is not fetched again."""
+    prefix = Prefix(address.rstrip("/") + "/")
+    there = {found.key: found for found in prefix.objects()}
+    below = next((below for below in ("", "classifier/") if below + MANIFEST in there), None)
+    if below is None:
+        raise SavedFileError(
+            f"{printable(address)!r} isn't a run folder: there is no classifier/{MANIFEST} below it. Copy the whole "
+            "folder that `topwork train` wrote there."
+        )
+    wanted = {key.removeprefix(below): found for key, found in there.items() if key.startswith(below)}
+    marks = {name: found.mark for name, found in wanted.items()}
+    folder = cache_dir() / "classifiers" / fingerprint({"address": prefix.address})
+    if read_json(folder / _MARKS) != marks:
+        with atomic_folder(folder, replace=True) as made:
+            for name, found in wanted.items():
+                path = made / name
+                if not path.resolve().is_relative_to(made.resolve()):
+                    raise SavedFileError(
+                        f"{printable(address)!r} has an object {name!r}, which leads out of its folder."
+                    )
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(prefix.get(found.key))
+            write_json(made / _MARKS, marks)
+    return folder
 
 
 def find_classifier(path: Path) -> Path:

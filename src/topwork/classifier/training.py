@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -17,8 +21,8 @@ from topwork.classifier.record import Training
 from topwork.data.dataset import ImageDataset
 from topwork.errors import DataError, OptionError
 from topwork.features.choice import backbone_for
-from topwork.features.extraction import extract_features
-from topwork.features.ranges import with_range
+from topwork.features.extraction import Features, extract_features
+from topwork.features.ranges import find_range, with_range
 from topwork.files import cache_dir
 from topwork.memory import Rows, available_memory, fits, gigabytes
 from topwork.progress import Reporter, console_reporter
@@ -81,15 +85,81 @@ def fit_classifier(
         StorageError: the store can't be written, or neither memory nor the disk has room for the features.
     """
     reporter = reporter or (console_reporter() if verbose else Reporter())
-    top = _prepared_top(top, seed)
+    top = prepared_top(top, seed)
     backbone = backbone_for(dataset, backbone, reporter=reporter)
+    seen = split_and_extract(
+        dataset,
+        backbone,
+        attrgetter("with_splits"),
+        on_bad_image=on_bad_image,
+        device=device,
+        reporter=reporter,
+    )
+    return fit_on_features(seen, top, flip=flip, seed=seed, on_bad_image=on_bad_image, device=device, reporter=reporter)
+
+
+@dataclass(frozen=True, eq=False)
+class SeenImages:
+    """A dataset with a split for every image, the backbone that has seen it, and what it saw."""
+
+    dataset: ImageDataset
+    backbone: Backbone
+    features: Features
+
+
+def split_and_extract(
+    dataset: ImageDataset,
+    backbone: Backbone,
+    split: Callable[[ImageDataset], ImageDataset],
+    *,
+    thumbnails: int = 0,
+    on_bad_image: OnBadImage,
+    device: Device,
+    reporter: Reporter,
+) -> SeenImages:
+    """The features of a dataset, and its split, which goes by its digests; each image is read once for both.
+
+    Pictures with more than 8 bits are read once more: how they are taken is decided by the images for training, so
+    their digests come first.
+
+    Args:
+        dataset: the images.
+        backbone: as from `load_backbone`.
+        split: gives every image its split.
+        thumbnails: as in `extract_features`.
+        on_bad_image: 'skip' or 'stop'.
+        device: 'cpu', 'gpu' or 'auto'.
+        reporter: hears how far it is.
+    """
     _warn_of_width(backbone, len(dataset), reporter)
+    extract = partial(extract_features, on_bad_image=on_bad_image, device=device, reporter=reporter)
+    features = None
+    if not dataset.has_digests and (backbone.recipe.value_range is not None or find_range(dataset) is None):
+        # what can't be split is said now; images with equal bytes, which stay together, can only make it worse
+        split(dataset.with_digests(np.arange(1, len(dataset) + 1).astype("S16")))
+        dataset = dataset.with_range(backbone.recipe.value_range)
+        features = extract(dataset, backbone, thumbnails=thumbnails)
     dataset.read_digests(reporter)
-    dataset = dataset.with_splits
-    backbone = with_range(backbone, dataset, reporter)
-    dataset = dataset.with_range(backbone.recipe.value_range)
-    began = time.perf_counter()
-    features = extract_features(dataset, backbone, on_bad_image=on_bad_image, device=device, reporter=reporter)
+    dataset = split(dataset)
+    ranged = with_range(backbone, dataset, reporter)
+    dataset = dataset.with_range(ranged.recipe.value_range)
+    if features is None or ranged is not backbone:
+        features = extract(dataset, ranged)
+    return SeenImages(dataset, ranged, features)
+
+
+def fit_on_features(
+    seen: SeenImages,
+    top: Any,
+    *,
+    flip: bool,
+    seed: int | None,
+    on_bad_image: OnBadImage,
+    device: Device,
+    reporter: Reporter,
+) -> ImageClassifier:
+    """The classifier that `fit_classifier` gives, where images were seen already; `top` as from `prepared_top`."""
+    dataset, backbone, features = seen.dataset, seen.backbone, seen.features
     train, flipped = train_rows(dataset, features), None
     _require_every_class(dataset.labels[features.indices[train]], dataset.class_names)
     if flip:
@@ -102,7 +172,7 @@ def fit_classifier(
             reporter=reporter,
         )
     examples = Examples.of(dataset, features, flipped)
-    seconds_features, began = time.perf_counter() - began, time.perf_counter()
+    began = time.perf_counter()
     _warn_of_memory(top, examples, reporter)
     fitted = fit_top(top, examples, reporter.row)
     held_out = held_out_of(fitted, examples)
@@ -122,7 +192,7 @@ def fit_classifier(
         n_validation=len(examples.validation),
         held_out=held_out,
         bad=features.bad,
-        seconds_features=seconds_features,
+        seconds_features=features.seconds + (flipped.seconds if flipped else 0),
         seconds_top=time.perf_counter() - began,
     )
     return ImageClassifier(
@@ -136,7 +206,12 @@ def fit_classifier(
     )
 
 
-def _prepared_top(top: ClassifierMixin | None, seed: int | None) -> Any:
+def prepared_top(top: ClassifierMixin | None, seed: int | None) -> Any:
+    """A copy of a top, with its seed; what can't be a top is said before anything is computed.
+
+    Raises:
+        OptionError: it is none, or its options are out of their ranges.
+    """
     top = LinearTop() if top is None else top
     if not hasattr(top, "fit") or not hasattr(top, "predict_proba"):
         raise OptionError(

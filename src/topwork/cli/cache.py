@@ -43,7 +43,7 @@ def cache(prune: bool, backbone: str | None, older_than: float | None) -> None:
         return
     summaries = store.summaries()
     click.echo(_as_text(summaries) if summaries else "No features are kept yet.")
-    for kind in ("weights", "graphs"):
+    for kind in ("weights", "graphs", "classifiers"):
         folder = cache_dir() / kind
         click.echo(f"{kind}: {folder_bytes(folder) / 1e6:,.1f} MB in {folder}")
     click.echo(f"features: {sum(s.n_bytes for s in summaries) / 1e6:,.1f} MB in {store.store_dir()}")

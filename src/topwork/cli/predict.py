@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from topwork.cli.options import device_option, reporter_for
+from topwork.cli.sharding import make_as_asked, progress_text, require_one_way, sharding_options
 from topwork.cli.words import say
+from topwork.objects import is_address
+from topwork.words import counted
 
 if TYPE_CHECKING:
     from topwork.classifier.classifier import ImageClassifier
@@ -23,6 +26,7 @@ Examples:
   find new -name '*.jpg' -print0 | topwork predict runs/photos-1 -
   topwork predict runs/photos-1 inbox/ --watch --out log.csv
   topwork predict runs/photos-1 new/ --unknown
+  topwork predict runs/photos-1 s3://bucket/images/ --out s3://bucket/answers/ --ray auto
 """
 
 
@@ -34,9 +38,9 @@ Examples:
 )
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write .csv, .jsonl or .parquet; resumes where it stopped.",
+    metavar="FILE|FOLDER/|ADDRESS",
+    help="Write .csv, .jsonl or .parquet; resumes where it stopped. Of a folder (with / at its end) or an address: a "
+    "Parquet file for each --shard-size images, and manifest.json.",
 )
 @click.option("--replace", is_flag=True, help="With --out: replace the file even if it isn't of this classifier.")
 @click.option("--watch", is_flag=True, help="Then answer images as they arrive in the folders, until Ctrl-C.")
@@ -49,13 +53,14 @@ Examples:
     metavar="FOLDER",
     help="Where the paths of a table start.  [default: the table's folder]",
 )
+@sharding_options
 @device_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def predict(
     run: str,
     images: tuple[str, ...],
     kind: str | None,
-    out: Path | None,
+    out: str | None,
     replace: bool,
     watch: bool,
     runners_up: int,
@@ -64,6 +69,7 @@ def predict(
     image_root: Path | None,
     device: str,
     quiet: bool,
+    **sharding: Any,
 ) -> int:
     """Say what is on IMAGES, by the classifier in RUN.
 
@@ -73,7 +79,13 @@ def predict(
     from topwork.classifier.loading import load_classifier
     from topwork.prediction.rows import Wording
 
-    _require_fitting_options(out, kind, watch, images)
+    in_parts = out is not None and (is_address(out) or out.endswith("/"))
+    file = None if out is None or in_parts else Path(out)
+    if in_parts:
+        _require_parts(images, kind, watch or replace or image_column or image_root, sharding)
+    elif sharding["part"] or sharding["ray"] or sharding["deadline"]:
+        raise click.UsageError("--part and --ray write into a folder: give --out FOLDER/ or an address.")
+    _require_fitting_options(file, kind, watch, images)
     if watch and (image_column or image_root):
         raise click.UsageError("--image-column and --image-root are for tables, and --watch for folders.")
     classifier = load_classifier(run, device=device)  # type: ignore[arg-type]
@@ -84,9 +96,13 @@ def predict(
         _require_no_class_of_that_name(classifier.class_names)
     wording = Wording(runners_up, unknown)
     try:
+        if in_parts:
+            return _answer_in_parts(
+                run, classifier, images[0], str(out), wording, {**sharding, "device": device}, quiet
+            )
         if watch:
-            return _watch(classifier, images, kind or "text", out, wording, quiet)
-        return _answer(classifier, images, kind or "text", out, replace, wording, (image_column, image_root), quiet)
+            return _watch(classifier, images, kind or "text", file, wording, quiet)
+        return _answer(classifier, images, kind or "text", file, replace, wording, (image_column, image_root), quiet)
     except KeyboardInterrupt:
         kept = " The answers so far are kept: run the same command again, and it goes on there." if out else ""
         say(f"\nInterrupted.{kept}", err=True)
@@ -108,6 +124,51 @@ def _require_fitting_options(out: Path | None, kind: str | None, watch: bool, im
         log_kind(out)
     else:
         file_kind(out)
+
+
+def _require_parts(images: tuple[str, ...], kind: str | None, other: object, sharding: dict[str, Any]) -> None:
+    """What doesn't go with answers in parts is said before any work."""
+    require_one_way(sharding)
+    if len(images) > 1 or kind is not None or other:
+        raise click.UsageError(
+            "Answers in parts are of one folder or address of images, always in Parquet: leave --format, --watch, "
+            "--replace, --image-column, --image-root and other images out."
+        )
+
+
+def _answer_in_parts(
+    run: str,
+    classifier: ImageClassifier,
+    images: str,
+    out: str,
+    wording: Wording,
+    options: dict[str, Any],
+    quiet: bool,
+) -> int:
+    from topwork.classifier.loading import load_classifier
+    from topwork.features.plan import find_plan, make_plan
+    from topwork.features.sharded import ShardedWork, progress_of
+    from topwork.files import printable
+    from topwork.objects import open_objects
+    from topwork.prediction.parts import MANIFEST, AnswerParts, write_manifest
+
+    reporter, store = reporter_for(quiet), open_objects(out)
+    plan = find_plan(images, store) if options["part"] else None
+    plan = plan or make_plan(images, store, images_of_shard=options["shard_size"])
+    reporter.note(f"{counted(plan.n_images, 'image')} in {counted(len(plan), 'shard')}")
+    work = ShardedWork(plan, store, AnswerParts(classifier, wording))
+
+    def load() -> AnswerParts:
+        return AnswerParts(load_classifier(run, device=options["device"]), wording)
+
+    progress = make_as_asked(work, load, options, reporter)
+    whole = progress_of(work) if options["part"] else progress
+    is_whole = whole.n_shards_done == whole.n_shards
+    if is_whole:
+        write_manifest(work, whole)
+    end = f"All answers: {MANIFEST} in {printable(out)} lists the files" if is_whole else "Other parts are to come"
+    say(f"{progress_text(progress)}\n{end}", err=True)
+    return 1 if progress.bad else 0
 
 
 def _require_no_class_of_that_name(class_names: tuple[str, ...]) -> None:

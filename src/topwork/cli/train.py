@@ -172,9 +172,11 @@ def train(source: str, **options: Any) -> None:
 
         dataset = with_extracted(dataset, backbone, open_objects(options["store"]), reporter=reporter)
     finished = train_run(
-        dataset.split(test=options["test_as"], validation=options["validation_fraction"]),
+        dataset,
         backbone,
         top=_build_top(top, options, backbone),
+        test=options["test_as"],
+        validation=options["validation_fraction"],
         flip=options["flip"],
         fine_tune=options["fine_tune"],
         views=options["views"],

@@ -54,7 +54,7 @@ class Images(ABC):
 
     def read_digests(self, reporter: Reporter) -> DigestArray:
         """`digests`, telling `reporter` how far it is. A file that can't be read has the digest of its name."""
-        if "digests" not in self.__dict__:
+        if not self.has_digests:
             result = np.empty(len(self), dtype="S16")
             with reporter.task("Reading images", len(self), "images") as task:
                 for i, payload in enumerate(self.source.payloads(self.rows)):
@@ -63,13 +63,22 @@ class Images(ABC):
                     except (OSError, BadImageError):  # decoding will say what is wrong with it
                         result[i] = digest_of_unreadable(self.source.name(int(self.rows[i])))
                     task.advance()
-            self.__dict__["digests"] = result
+            self.learn_digests(result)
         return self.__dict__["digests"]  # type: ignore[no-any-return]
+
+    @property
+    def has_digests(self) -> bool:
+        """Whether the digests are known, so that no image need be read for them."""
+        return "digests" in self.__dict__
+
+    def learn_digests(self, digests: DigestArray) -> None:
+        """Take `(N,)` digests from whoever has read the images anyway."""
+        self.__dict__["digests"] = digests
 
     def with_digests(self, digests: DigestArray) -> Self:
         """The same images with `(N,)` digests that are known from elsewhere, so that they are not read for these."""
         known: Self = replace(self)  # type: ignore[type-var]
-        known.__dict__["digests"] = digests
+        known.learn_digests(digests)
         return known
 
     def select(self, indices: IntArray | NDArray[np.bool_]) -> Self:
@@ -78,8 +87,8 @@ class Images(ABC):
         chosen = require_rows(np.flatnonzero(indices) if is_mask else np.asarray(indices, np.int64), len(self))
         there = {name: values for name in self._of_each_image if (values := getattr(self, name)) is not None}
         part: Self = replace(self, **{name: values[chosen] for name, values in there.items()})  # type: ignore[type-var]
-        if "digests" in self.__dict__:
-            part.__dict__["digests"] = self.digests[chosen]  # known already: no need to read the images again
+        if self.has_digests:
+            part.learn_digests(self.digests[chosen])
         return part
 
     def with_range(self, value_range: ValueRange | None) -> Self:
@@ -89,8 +98,8 @@ class Images(ABC):
     def changed(self, **values: Any) -> Self:
         """The same images with other facts; their digests need not be read again."""
         changed: Self = replace(self, **values)  # type: ignore[type-var]
-        if "digests" in self.__dict__:
-            changed.__dict__["digests"] = self.digests
+        if self.has_digests:
+            changed.learn_digests(self.digests)
         return changed
 
 

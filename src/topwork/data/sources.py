@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -70,20 +70,37 @@ class ArchiveImages:
         return _shown(self.paths[row], self.root)
 
 
+_MOST_HELD = 256 << 20
+"""Bytes of objects that stay in memory."""
+
+
 @dataclass(frozen=True, eq=False)
 class ObjectImages:
-    """One image an object, many read at once. `marks` has one an image, which changes when its content does."""
+    """One image an object, many read at once. `marks` has one an image, which changes when its content does.
+
+    The first that are read stay in memory, up to 256 MB: of a few hundred photos all, so that none is fetched twice.
+    """
 
     prefix: Prefix
     keys: tuple[str, ...]
     marks: tuple[str, ...]
     root: str = ""
+    _held: dict[str, bytes] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def payloads(self, rows: IntArray) -> Iterator[Payload]:
-        return self.prefix.get_each(self.keys[row] for row in rows)
+        keys = [self.keys[row] for row in rows]
+        are_held = [key in self._held for key in keys]
+        fetched = self.prefix.get_each(key for key, is_held in zip(keys, are_held, strict=True) if not is_held)
+        n_bytes = sum(map(len, self._held.values()))
+        for key, is_held in zip(keys, are_held, strict=True):
+            content = self._held[key] if is_held else next(fetched)
+            if not is_held and n_bytes + len(content) <= _MOST_HELD:
+                n_bytes += len(content)
+                self._held[key] = content
+            yield content
 
     def name(self, row: int) -> str:
         return printable((self.prefix.address + self.keys[row]).removeprefix(self.root))

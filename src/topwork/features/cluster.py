@@ -1,4 +1,4 @@
-"""Extraction on a Ray cluster: one worker a node takes shards from a common queue; a guilty image costs only itself.
+"""Work in shards on a Ray cluster: a worker a node takes shards from a common queue; a guilty image costs itself alone.
 
 Ray *core* calls it, not Ray Data: that lost images without a message, hung, and cost twice as much and more.
 """
@@ -16,25 +16,23 @@ from typing import Any
 
 import numpy as np
 
-from topwork.backbones.backbone import Backbone
 from topwork.backbones.engines import Engine, open_engine
 from topwork.data.decoding import digest_of
 from topwork.data.images import digest_of_unreadable
 from topwork.errors import BadImageError, EnvironmentProblem, OptionError, TopworkError
-from topwork.features.extraction import feature_facts
 from topwork.features.pipeline import BadImage
 from topwork.features.plan import Shard
 from topwork.features.sharded import (
     CRASHED,
     HUNG,
-    Extraction,
+    Product,
     Progress,
+    ShardedWork,
     ShardResult,
     extract_shard,
     joined,
     progress_of,
 )
-from topwork.files import fingerprint
 from topwork.objects import open_objects
 from topwork.progress import Reporter, Task
 from topwork.types import Device
@@ -50,24 +48,24 @@ _OBJECT_STORE = 256 << 20
 """Bytes: only parts of shards that crashed go through it."""
 
 
-def extract_on_ray(
-    extraction: Extraction,
-    load: Callable[[], Backbone],
+def make_on_ray(
+    work: ShardedWork,
+    load: Callable[[], Product],
     *,
     address: str,
     deadline: float = DEADLINE,
     device: Device = "auto",
     reporter: Reporter | None = None,
 ) -> Progress:
-    """Compute the shards of a plan that are not in the store, on all nodes of a Ray cluster.
+    """Make the objects of a plan's shards that are not in the store, on all nodes of a Ray cluster.
 
     A worker that dies costs its node one shard's time: the shard is tried again, and if it ends another worker, it is
     halved until the guilty image is found, which is listed and left out. So is one that takes too long, or raises what
     no reader of images should.
 
     Args:
-        extraction: of what, by what, and where to; every node reaches the images and the store by their addresses.
-        load: gives the backbone on each node; it is sent there.
+        work: of what, by what, and where to; every node reaches the images and the store by their addresses.
+        load: gives `work.product` on each node; it is sent there.
         address: 'local' for a cluster of this machine alone, 'auto' for the one that runs here, or 'HOST:PORT'.
         deadline: seconds that a shard may take.
         device: where the backbone runs.
@@ -76,24 +74,24 @@ def extract_on_ray(
     Raises:
         EnvironmentProblem: the extra `ray` is not installed, or there is no such cluster, or no node that works.
         OptionError: a node has other weights under the backbone's name.
-        TopworkError: what `extract_shards` raises, on whatever node.
+        TopworkError: what `make_shards` raises, on whatever node.
     """
     ray = _start_ray(address)
     reporter = reporter or Reporter()
     try:
-        settings = _Settings(extraction.store.address, extraction.folder, load, device)
-        done = extraction.done()
-        with reporter.task("Extracting features", len(extraction.plan), "shards") as task:
+        settings = _Settings(work.store.address, work.product.folder, load, device)
+        done = work.done()
+        with reporter.task("Computing shards", len(work.plan), "shards") as task:
             queue: deque[_Piece] = deque()
-            for number in range(len(extraction.plan)):
-                if extraction.key(extraction.plan.shard(number)) in done:
+            for number in range(len(work.plan)):
+                if work.key(work.plan.shard(number)) in done:
                     task.advance()
                 else:
                     queue.append(_Piece(number))
-            _Driver(ray, extraction, settings, deadline, task, queue).run()
+            _Driver(ray, work, settings, deadline, task, queue).run()
     finally:
         ray.shutdown()
-    return progress_of(extraction)
+    return progress_of(work)
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class _Settings:
 
     store: str
     folder: str
-    load: Callable[[], Backbone]
+    load: Callable[[], Product]
     device: Device
 
 
@@ -112,25 +110,25 @@ class _Worker:
     def __init__(self, settings: _Settings) -> None:
         signal.signal(signal.SIGSEGV, signal.SIG_DFL)  # by Ray's handler, a crash beside our threads never ends
         self.settings = settings
-        self.backbone = settings.load()
+        self.product = settings.load()
         self.engine: Engine | None = None
 
     def ready(self) -> None:
-        if fingerprint(feature_facts(self.backbone)) != self.settings.folder:
+        if self.product.folder != self.settings.folder:
             raise OptionError(
-                "A node of the cluster has another version of Topwork, or other weights of this network, than the "
-                "machine that you started from. Install the same on all."
+                "A node of the cluster has another version of Topwork, or other weights, than the machine that you "
+                "started from. Install the same on all."
             )
-        self.engine = open_engine(self.backbone, self.settings.device)
+        self.engine = open_engine(self.product.backbone, self.settings.device)
 
     def compute(self, shard: Shard, key: str | None) -> bytes:
-        """Write a whole shard under `key`; where that is None, give back what would be written."""
+        """Write what a whole shard gives under `key`; where that is None, give back the vectors of a part of one."""
         if self.engine is None:
             raise RuntimeError("it was not waited until the worker was ready")
-        content = extract_shard(shard, self.engine, self.backbone).as_bytes()
+        result = extract_shard(shard, self.engine, self.product.backbone)
         if key is None:
-            return content
-        open_objects(self.settings.store).put_new(key, content)
+            return result.as_bytes()
+        open_objects(self.settings.store).put_new(key, self.product.content(shard, result))
         return b""
 
 
@@ -166,7 +164,7 @@ class _Driver:
     """Gives the pieces in the queue to the nodes, one at a time each."""
 
     ray: Any
-    extraction: Extraction
+    work: ShardedWork
     settings: _Settings
     deadline: float
     task: Task
@@ -206,13 +204,13 @@ class _Driver:
         shard = self._shard(piece)
         allowed = self.deadline
         if not piece.is_whole:
-            share = len(shard.keys) / len(self.extraction.plan.shard(piece.number).keys)
+            share = len(shard.keys) / len(self.work.plan.shard(piece.number).keys)
             allowed = max(_LEAST_DEADLINE, self.deadline * share)
         seat.work, seat.until = piece, time.monotonic() + allowed
-        seat.waits_for = seat.actor.compute.remote(shard, self.extraction.key(shard) if piece.is_whole else None)
+        seat.waits_for = seat.actor.compute.remote(shard, self.work.key(shard) if piece.is_whole else None)
 
     def _shard(self, piece: _Piece) -> Shard:
-        whole = self.extraction.plan.shard(piece.number)
+        whole = self.work.plan.shard(piece.number)
         part = slice(piece.start, piece.stop)
         return replace(whole, keys=whole.keys[part], marks=whole.marks[part])
 
@@ -269,10 +267,10 @@ class _Driver:
             return
         parts = self.parts.setdefault(piece.number, {})
         parts[piece.start] = ShardResult.from_bytes(content, with_values=True)
-        whole = self.extraction.plan.shard(piece.number)
+        whole = self.work.plan.shard(piece.number)
         if sum(len(part.digests) for part in parts.values()) == len(whole.keys):
             result = joined([parts[start] for start in sorted(parts)])
-            self.extraction.store.put_new(self.extraction.key(whole), result.as_bytes())
+            self.work.store.put_new(self.work.key(whole), self.work.product.content(whole, result))
             del self.parts[piece.number]
             self.task.advance()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -18,6 +20,7 @@ from topwork.data.images import Images
 from topwork.errors import BadImageError, OptionError, StorageError, TooManyBadImagesError
 from topwork.features.augmentation import AUGMENTATION_VERSION, augmented
 from topwork.features.choice import backbone_for
+from topwork.features.intake import MissingImages, Thumbnails, UnchangedImages
 from topwork.features.pipeline import BadImage, FeatureStream
 from topwork.features.store import KeptFeatures, new_kept, open_kept
 from topwork.files import fingerprint
@@ -44,6 +47,7 @@ class Features:
         bad: the images that could not be read.
         fingerprint: of all that the values depend on, but for the images.
         n_extracted: how many rows the backbone was run for now; the rest came from the store.
+        seconds: how long it took to have them.
     """
 
     values: FloatArray
@@ -51,6 +55,7 @@ class Features:
     bad: tuple[BadImage, ...]
     fingerprint: str
     n_extracted: int
+    seconds: float
 
 
 def extract_features(
@@ -58,6 +63,7 @@ def extract_features(
     backbone: str | Backbone,
     *,
     flip: bool = False,
+    thumbnails: int = 0,
     on_bad_image: OnBadImage = "skip",
     device: Device = "auto",
     reporter: Reporter | None = None,
@@ -66,13 +72,16 @@ def extract_features(
 
     Computing takes memory that does not grow with the number of images; the result is `(N, D)` float32, in memory if
     it fits there twice (a top makes a copy), else in a file of the cache folder.
-    Interrupted, it goes on where it stopped when it is called again.
+    Interrupted, it goes on where it stopped when it is called again. Where the digests of the images are not known yet,
+    they are taken from the same bytes: each image is read once.
 
     Args:
         dataset: the images, with labels or without.
         backbone: a name, such as 'densenet121', for its own pretrained weights and input size; else as from
             `load_backbone`.
         flip: of the images' mirror images, left and right exchanged; kept beside the plain ones.
+        thumbnails: while images are read for their digests, what `extract_thumbnails` gives for this side is made of
+            the same bytes, and kept; 0: no thumbnails.
         on_bad_image: 'skip' images that can't be read, and list them; or 'stop' at the first.
         device: 'cpu', 'gpu', or 'auto' for an accelerator where JAX sees one.
         reporter: hears how far it is.
@@ -93,7 +102,7 @@ def extract_features(
         return _FlippingEngine(plain) if flip else plain
 
     view = _View(title, feature_facts(backbone, flip=flip), backbone.recipe, engine)
-    return _extract(dataset, view, on_bad_image, reporter)
+    return _extract(dataset, view, on_bad_image, reporter, thumbnails)
 
 
 def extract_activations(
@@ -132,6 +141,15 @@ def extract_thumbnails(dataset: Images, side: int, *, reporter: Reporter | None 
         TooManyBadImagesError: more than a tenth of the images can't be read.
         StorageError: the store can't be written.
     """
+    return _extract(dataset, _thumbnail_view(dataset, side), "skip", reporter or Reporter())
+
+
+def _thumbnails_beside(dataset: Images, side: int) -> Thumbnails:
+    view = _thumbnail_view(dataset, side)
+    return Thumbnails(open_kept(view.facts) or new_kept(view.facts, side * side * 3), view.recipe)
+
+
+def _thumbnail_view(dataset: Images, side: int) -> _View:
     recipe = Recipe(side, dataset.value_range)
     facts = {
         "backbone": "(thumbnails)",
@@ -142,8 +160,7 @@ def extract_thumbnails(dataset: Images, side: int, *, reporter: Reporter | None 
         "decoding": DECODING_VERSION,
         **recipe.facts(),
     }
-    view = _View("Making thumbnails", facts, recipe, lambda: _PixelEngine(side))
-    return _extract(dataset, view, "skip", reporter or Reporter())
+    return _View("Making thumbnails", facts, recipe, lambda: _PixelEngine(side))
 
 
 @dataclass(frozen=True)
@@ -197,34 +214,91 @@ class _ActivationEngine:
                 yield tag, values.astype(np.float16)
 
 
-def _extract(dataset: Images, view: _View, on_bad_image: OnBadImage, reporter: Reporter) -> Features:
-    facts = view.facts
-    digests = dataset.read_digests(reporter)
-    kept = open_kept(facts)
-    places = kept.find(digests) if kept else np.full(len(dataset), -1)
-    n_extracted, reasons = 0, {}
-    if kept is None or np.any(places < 0):
-        engine = view.open_engine()
-        if kept is None:
-            kept = new_kept(facts, engine.n_features)
-            places = kept.find(digests)  # what lies there, if only the facts were damaged
-        missing = np.flatnonzero(places < 0)
-        _require_room(len(missing), kept)
-        todo = missing[np.sort(np.unique(digests[missing], return_index=True)[1])]  # of copies, the first
-        stream = FeatureStream(dataset.source, dataset.rows[todo], engine, view.recipe, digests[todo])
-        watch = _BadImageWatch(on_bad_image, len(dataset), stream)
-        n_known = len(digests) - len(missing)
-        with reporter.task(view.title, n_known + len(todo), "images", done=n_known) as task:
-            n_extracted = _fill(kept, stream, digests[todo], watch, task)
-        reasons = {digests[todo[bad.index]]: bad.reason for bad in stream.bad}
-        places = kept.find(digests)
+class _LateEngine:
+    """An engine that is opened when the first image needs it: where the store has all, that never happens."""
+
+    _READ_AHEAD = 32
+    """Images that are read together until then."""
+
+    def __init__(self, view: _View) -> None:
+        self._view = view
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return self._view.open_engine()
+
+    @property
+    def batch_size(self) -> int:
+        return self._engine.batch_size if "_engine" in self.__dict__ else self._READ_AHEAD
+
+    @property
+    def n_features(self) -> int:
+        return self._engine.n_features
+
+    def run(self, batches: Iterable[tuple[Tag, ImageArray]]) -> Iterator[tuple[Tag, FloatArray]]:
+        return self._engine.run(batches)
+
+
+def _extract(
+    dataset: Images, view: _View, on_bad_image: OnBadImage, reporter: Reporter, thumbnails: int = 0
+) -> Features:
+    began = time.perf_counter()
+    engine = _LateEngine(view)
+    kept = open_kept(view.facts) or new_kept(view.facts, engine.n_features)
+    fill = _fill_missing if dataset.has_digests else partial(_fill_and_learn_digests, thumbnails=thumbnails)
+    n_extracted, bad_now = fill(dataset, kept, engine, view, on_bad_image, reporter)
+    digests = dataset.digests
+    places = kept.find(digests)
+    reasons = {digests[image.index]: image.reason for image in bad_now}
     bad = tuple(
         BadImage(int(i), dataset.source.name(int(dataset.rows[i])), reasons[digests[i]])
         for i in np.flatnonzero(places < 0)
     )
     _require_few(len(bad), len(dataset), bad[0] if bad else None)
     indices = np.flatnonzero(places >= 0)
-    return Features(kept.read(places[indices]), indices, bad, fingerprint(facts), n_extracted)
+    values = kept.read(places[indices])
+    seconds = time.perf_counter() - began
+    return Features(values, indices, bad, fingerprint(view.facts), n_extracted, seconds)
+
+
+def _fill_missing(
+    dataset: Images, kept: KeptFeatures, engine: Engine, view: _View, on_bad_image: OnBadImage, reporter: Reporter
+) -> tuple[int, list[BadImage]]:
+    """Extract what the store lacks of images with known digests: how many these are, and which can't be read."""
+    digests = dataset.digests
+    missing = np.flatnonzero(kept.find(digests) < 0)
+    if not len(missing):
+        return 0, []
+    _require_room(len(missing), kept)
+    todo = missing[np.sort(np.unique(digests[missing], return_index=True)[1])]  # of copies, the first
+    intake = UnchangedImages(digests[todo])
+    stream = FeatureStream(dataset.source, dataset.rows[todo], engine, view.recipe, intake)
+    watch = _BadImageWatch(on_bad_image, len(dataset), stream)
+    n_known = len(digests) - len(missing)
+    with reporter.task(view.title, n_known + len(todo), "images", done=n_known) as task:
+        n_extracted = _fill(kept, stream, digests[todo], watch, task)
+    return n_extracted, [replace(image, index=int(todo[image.index])) for image in stream.bad]
+
+
+def _fill_and_learn_digests(
+    dataset: Images,
+    kept: KeptFeatures,
+    engine: Engine,
+    view: _View,
+    on_bad_image: OnBadImage,
+    reporter: Reporter,
+    thumbnails: int,
+) -> tuple[int, list[BadImage]]:
+    """The same for images whose digests come from the bytes that are read for this; they are known afterwards."""
+    _require_room(len(dataset) - kept.n_images, kept)
+    small = _thumbnails_beside(dataset, thumbnails) if thumbnails else None
+    with small or nullcontext(), reporter.task(view.title, len(dataset), "images") as task:
+        intake = MissingImages(len(dataset), kept, task, small)
+        stream = FeatureStream(dataset.source, dataset.rows, engine, view.recipe, intake)
+        watch = _BadImageWatch(on_bad_image, len(dataset), stream)
+        n_extracted = _fill(kept, stream, intake.digests, watch, task)
+    dataset.learn_digests(intake.all_digests(stream.bad))
+    return n_extracted, stream.bad
 
 
 def _require_room(n: int, kept: KeptFeatures) -> None:

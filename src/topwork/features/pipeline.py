@@ -9,16 +9,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
 from topwork.backbones.engines import Engine
-from topwork.data.decoding import Payload, StoredImage, digest_of, quiet_pillow, read_encoded, read_square
+from topwork.data.decoding import Payload, StoredImage, quiet_pillow, read_encoded, read_square
 from topwork.data.sources import ImageSource
 from topwork.errors import BadImageError
 from topwork.recipe import Recipe
-from topwork.types import DigestArray, FloatArray, ImageArray, IntArray
+from topwork.types import FloatArray, ImageArray, IntArray
 
 Result = TypeVar("Result")
 
@@ -35,6 +35,23 @@ class BadImage:
     reason: str
 
 
+Sifted: TypeAlias = "list[tuple[int, Payload | BadImageError]]"
+"""Images by their position, or why one can't be used."""
+
+
+class Intake(Protocol):
+    """Sees the content of images when it is read, before it is decoded, and says which of them are to be decoded."""
+
+    def sift(self, contents: list[tuple[int, Payload]]) -> Sifted:
+        """Those of some images, by their position, that are wanted.
+
+        Several threads call it. What was a file is its bytes by then.
+        """
+
+    def passed_over(self, n: int) -> None:
+        """Hears of `n` more images that were not wanted; one thread calls it."""
+
+
 @dataclass
 class FeatureStream:
     """Runs an engine over some rows of a source; iterate it for `(positions, features)`, in any order.
@@ -44,7 +61,7 @@ class FeatureStream:
         rows: `(n,)`, rows of the source, ascending; a position is an index into these.
         engine: what computes features.
         recipe: how pictures become the engine's input.
-        digests: `(n,)`, what each image's content must still be when it is decoded; None where nothing is kept.
+        intake: sees what is read; None: images are decoded as they come.
         bad: the images that could not be read, as they turn up.
     """
 
@@ -52,14 +69,17 @@ class FeatureStream:
     rows: IntArray
     engine: Engine
     recipe: Recipe
-    digests: DigestArray | None = None
+    intake: Intake | None = None
     bad: list[BadImage] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[tuple[IntArray, FloatArray]]:
         """`(b,)` positions and their `(b, D)` float32 features, batch by batch."""
         with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
-                for positions, features in self.engine.run(self._batches(pool)):
+                batches = self._batches(pool)
+                if (first := next(batches, None)) is None:
+                    return  # the engine may be one that is opened only now
+                for positions, features in self.engine.run(_filled(chain([first], batches), self.engine)):
                     yield self._finite(positions, features)
             finally:
                 pool.shutdown(cancel_futures=True)
@@ -70,52 +90,81 @@ class FeatureStream:
         if is_finite.all():
             return positions, features
         for position in positions[~is_finite]:
-            name = self.source.name(int(self.rows[position]))
+            name = self._name(position)
             self.bad.append(BadImage(int(position), name, "the backbone's features of it are not finite numbers"))
         return positions[is_finite], features[is_finite]
 
     def _batches(self, pool: ThreadPoolExecutor) -> Iterator[tuple[IntArray, ImageArray]]:
         payloads = enumerate(self.source.payloads(self.rows))
-        running: deque[tuple[int, Future[tuple[IntArray, ImageArray, list[BadImage]]]]] = deque()
+        running: deque[tuple[int, int, Future[tuple[IntArray, ImageArray, list[BadImage]]]]] = deque()
         ahead = 2 * (os.cpu_count() or 1) + 2
         while True:
-            while len(running) < ahead and sum(n for n, _ in running) < _MOST_HELD:
+            while len(running) < ahead and sum(n_bytes for _, n_bytes, _ in running) < _MOST_HELD:
                 chunk = list(_until_large(islice(payloads, self.engine.batch_size)))
                 if not chunk:
                     break
-                running.append((sum(_held(payload) for _, payload in chunk), pool.submit(self._decode, chunk)))
+                n_bytes = sum(_held(payload) for _, payload in chunk)
+                running.append((len(chunk), n_bytes, pool.submit(self._decode, chunk)))
             if not running:
                 return
-            positions, images, bad = running.popleft()[1].result()
+            n_read, _, decoding = running.popleft()
+            positions, images, bad = decoding.result()
             self.bad.extend(bad)
+            if self.intake is not None:
+                self.intake.passed_over(n_read - len(positions) - len(bad))
             if len(positions):
                 yield positions, images
 
     def _decode(self, chunk: list[tuple[int, Payload]]) -> tuple[IntArray, ImageArray, list[BadImage]]:
+        wanted: Sifted = list(chunk)
+        if self.intake is not None:
+            contents = [(position, self._content(position, payload)) for position, payload in chunk]
+            unreadable = [(position, error) for position, error in contents if isinstance(error, BadImageError)]
+            readable = [(position, one) for position, one in contents if not isinstance(one, BadImageError)]
+            wanted = [*self.intake.sift(readable), *unreadable]
         images = np.empty((len(chunk), self.recipe.size, self.recipe.size, 3), dtype=np.uint8)
         positions: list[int] = []
         bad = []
-        for position, payload in chunk:
-            name = self.source.name(int(self.rows[position]))
+        for position, content in wanted:
             try:
-                content = self._content(position, payload, name)
-                images[len(positions)] = read_square(content, self.recipe, name)
+                if isinstance(content, BadImageError):
+                    raise content
+                images[len(positions)] = read_square(content, self.recipe, self._name(position))
                 positions.append(position)
             except BadImageError as error:
-                bad.append(BadImage(position, name, error.reason))
+                bad.append(BadImage(position, self._name(position), error.reason))
         return np.array(positions, dtype=np.int64), images[: len(positions)], bad
 
-    def _content(self, position: int, payload: Payload, name: str) -> Payload:
-        """An image's bytes, read once and checked: features must not be kept under what it held earlier."""
-        if self.digests is None or not isinstance(payload, Path | StoredImage | bytes):
+    def _content(self, position: int, payload: Payload) -> Payload | BadImageError:
+        """An image with its bytes, read once; or why they can't be read."""
+        if not isinstance(payload, Path | StoredImage):
             return payload
         try:
-            content = payload if isinstance(payload, bytes) else read_encoded(payload)
+            return read_encoded(payload)
         except OSError as error:
-            raise BadImageError(name, error.strerror or str(error)) from error
-        if digest_of(content) != self.digests[position].ljust(16, b"\0"):  # NumPy drops trailing zero bytes
-            raise BadImageError(name, "it changed while it was being read")
-        return content
+            return BadImageError(self._name(position), error.strerror or str(error))
+
+    def _name(self, position: int) -> str:
+        return self.source.name(int(self.rows[position]))
+
+
+def _filled(batches: Iterable[tuple[IntArray, ImageArray]], engine: Engine) -> Iterator[tuple[IntArray, ImageArray]]:
+    """The same images in batches as large as the engine's, the last with what is left: it computes whole ones."""
+    waiting: list[tuple[IntArray, ImageArray]] = []
+    for batch in batches:
+        size = engine.batch_size
+        if not waiting and len(batch[0]) == size:
+            yield batch
+            continue
+        waiting.append(batch)
+        if sum(len(positions) for positions, _ in waiting) >= size:
+            positions, images = (np.concatenate(parts) for parts in zip(*waiting, strict=True))
+            n = len(positions) // size * size
+            for start in range(0, n, size):
+                yield positions[start : start + size], images[start : start + size]
+            waiting = [(positions[n:], images[n:])] if n < len(positions) else []
+    if waiting:
+        yield tuple(np.concatenate(parts) for parts in zip(*waiting, strict=True))  # type: ignore[misc]
 
 
 def _until_large(payloads: Iterable[tuple[int, Payload]]) -> Iterator[tuple[int, Payload]]:

@@ -1,25 +1,26 @@
-"""Extraction in shards: a shard's images go in, one object comes out, and any number of workers share the work."""
+"""Work in shards: a shard's images go in, one object comes out, and any number of workers share the work."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from topwork.backbones.backbone import Backbone
 from topwork.backbones.engines import Engine, open_engine
-from topwork.data.decoding import Payload, StoredImage, digest_of, read_encoded
-from topwork.data.images import Images, UnlabelledImages, digest_of_unreadable
-from topwork.data.sources import ImageSource, ObjectImages
+from topwork.data.images import Images, UnlabelledImages
+from topwork.data.sources import ObjectImages
 from topwork.errors import DataError, OptionError, StorageError
 from topwork.features.extraction import feature_facts
+from topwork.features.intake import NewImages
 from topwork.features.pipeline import BadImage, FeatureStream, in_order
 from topwork.features.plan import Plan, Shard, find_plan, mark_of_file
 from topwork.features.ranges import find_range
@@ -31,6 +32,7 @@ from topwork.types import Device, DigestArray, FloatArray, IntArray
 from topwork.words import counted
 
 Set = TypeVar("Set", bound=Images)
+Result = TypeVar("Result")
 
 CRASHED, HUNG = "it ended every process that decoded it", "decoding it took too long"
 """Reasons for which an image must never be tried again."""
@@ -93,62 +95,110 @@ def joined(parts: Sequence[ShardResult]) -> ShardResult:
     )
 
 
-@dataclass(frozen=True)
-class Extraction:
-    """The extraction of a plan's images by a backbone into a store."""
+class Product(Protocol):
+    """What a shard's vectors are made into: the features themselves, or answers."""
 
-    plan: Plan
-    store: Objects
-    backbone: Backbone
+    @property
+    def backbone(self) -> Backbone:
+        """What computes the vectors."""
 
     @property
     def folder(self) -> str:
-        """Where the objects lie: it is named by all that features depend on, but for the images."""
+        """Where the objects lie: it is named by all that they depend on, but for the images."""
+
+    @property
+    def suffix(self) -> str:
+        """What their names end in."""
+
+    def content(self, shard: Shard, result: ShardResult) -> bytes:
+        """The object of a shard: the same bytes for the same images."""
+
+    def bad(self, content: Callable[[], bytes], head: Callable[[int], bytes]) -> tuple[BadImage, ...]:
+        """The images that an object names as unreadable, by its `content`, or its first bytes, where these will do.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+
+
+@dataclass(frozen=True)
+class KeptVectors:
+    """Features, as `topwork train --store` takes them."""
+
+    backbone: Backbone
+    suffix: ClassVar[str] = ".shard"
+
+    @property
+    def folder(self) -> str:
         return fingerprint(feature_facts(self.backbone))
+
+    def content(self, shard: Shard, result: ShardResult) -> bytes:
+        return result.as_bytes()
+
+    def bad(self, content: Callable[[], bytes], head: Callable[[int], bytes]) -> tuple[BadImage, ...]:
+        return read_result(content, head).bad
+
+
+def read_result(content: Callable[[], bytes], head: Callable[[int], bytes] | None = None) -> ShardResult:
+    """What `ShardResult.as_bytes` wrote; where its `head` is given, all but the vectors.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        if head is not None:
+            with contextlib.suppress(ValueError, EOFError):  # of many unreadable images, the head is longer
+                return ShardResult.from_bytes(head(_HEAD), with_values=False)
+        return ShardResult.from_bytes(content(), with_values=head is None)
+    except (EOFError, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class ShardedWork:
+    """What is to be made of a plan's images, and the store that it is written to."""
+
+    plan: Plan
+    store: Objects
+    product: Product
 
     def key(self, shard: Shard) -> str:
         """What the object of a shard is called."""
-        return f"{self.folder}/{shard.name}.shard"
+        return f"{self.product.folder}/{shard.name}{self.product.suffix}"
 
     def done(self) -> frozenset[str]:
         """The keys of the objects that are there."""
-        return frozenset(found.key for found in self.store.objects(self.folder))
+        return frozenset(found.key for found in self.store.objects(self.product.folder))
 
-    def heads(self, part: tuple[int, int] = (0, 1)) -> Iterator[tuple[Shard, ShardResult | None]]:
-        """The shards of a part with the heads of their objects, many read at once; None of those that are not there."""
+    def each(
+        self, read: Callable[[str], Result], part: tuple[int, int] = (0, 1)
+    ) -> Iterator[tuple[Shard, Result | None]]:
+        """The shards of a part, with what `read` gives for the key of each, many at once; None of those not there.
+
+        Raises:
+            StorageError: `read` says by a `ValueError` that an object is damaged.
+        """
         done = self.done()
 
-        def head(shard: Shard) -> ShardResult | None:
-            return self.read(self.key(shard), with_values=False) if self.key(shard) in done else None
+        def read_one(shard: Shard) -> Result | None:
+            key = self.key(shard)
+            try:
+                return read(key) if key in done else None
+            except ValueError as error:
+                raise StorageError(
+                    f"{printable(self.store.address)!r}: {key!r} is damaged. Delete it, and make it again."
+                ) from error
 
         numbers = range(part[0], len(self.plan), part[1])
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for start in range(0, len(numbers), AT_ONCE):
                 shards = [self.plan.shard(number) for number in numbers[start : start + AT_ONCE]]
-                yield from zip(shards, pool.map(head, shards), strict=True)
-
-    def read(self, key: str, *, with_values: bool) -> ShardResult:
-        """An object, whole or its head.
-
-        Raises:
-            StorageError: it is damaged.
-        """
-        try:
-            if not with_values:
-                try:
-                    return ShardResult.from_bytes(self.store.head(key, _HEAD), with_values=False)
-                except (ValueError, EOFError):  # many reasons: the head is longer
-                    pass
-            return ShardResult.from_bytes(self.store.get(key), with_values=with_values)
-        except (ValueError, EOFError, TypeError) as error:
-            raise StorageError(
-                f"{printable(self.store.address)!r}: {key!r} is damaged. Delete it, and extract again."
-            ) from error
+                yield from zip(shards, pool.map(read_one, shards), strict=True)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an extraction is: shards and images, those done of all, and the images that could not be read."""
+    """How far work in shards is: shards and images, those done of all, and the images that could not be read."""
 
     n_shards: int
     n_shards_done: int
@@ -168,13 +218,13 @@ class Progress:
         }
 
 
-def require_range(extraction: Extraction) -> None:
+def require_range(plan: Plan, backbone: Backbone) -> None:
     """Raise an `OptionError` if pictures have more than 8 bits, and nobody says which of their values become white.
 
     Training goes by the images for training, which nobody knows here; every machine must take the same range.
     """
-    if extraction.backbone.recipe.value_range is None:
-        found = find_range(UnlabelledImages.from_source(extraction.plan.shard(0).source))
+    if backbone.recipe.value_range is None:
+        found = find_range(UnlabelledImages.from_source(plan.shard(0).source))
         if found is not None:
             raise OptionError(
                 f"Pictures with more than 8 bits: say which of their values become black and white, here and in "
@@ -182,19 +232,19 @@ def require_range(extraction: Extraction) -> None:
             )
 
 
-def extract_shards(
-    extraction: Extraction,
+def make_shards(
+    work: ShardedWork,
     *,
     part: tuple[int, int] = (0, 1),
     device: Device = "auto",
     reporter: Reporter | None = None,
 ) -> Progress:
-    """Compute the shards of a plan that are not in the store, each written whole or not at all; bytes are read once.
+    """Make the objects that are not in the store yet, each written whole or not at all; images are read once.
 
     Killed at any moment, it goes on where it stopped when it is called again.
 
     Args:
-        extraction: of what, by what, and where to.
+        work: of what, by what, and where to.
         part: `(k, n)`: of all shards only those whose number leaves k when it is divided by n.
         device: where the backbone runs.
         reporter: hears how far it is.
@@ -204,39 +254,44 @@ def extract_shards(
         StorageError: the store can't be written.
     """
     reporter = reporter or Reporter()
-    plan, done = extraction.plan, extraction.done()
+    plan, done = work.plan, work.done()
     engine: Engine | None = None
     numbers = range(part[0], len(plan), part[1])
-    with reporter.task("Extracting features", len(numbers), "shards") as task:
+    with reporter.task("Computing shards", len(numbers), "shards") as task:
         for number in numbers:
             shard = plan.shard(number)
-            key = extraction.key(shard)
+            key = work.key(shard)
             if key not in done:
-                engine = engine or open_engine(extraction.backbone, device)
-                result = extract_shard(shard, engine, extraction.backbone)
-                extraction.store.put_new(key, result.as_bytes())
+                engine = engine or open_engine(work.product.backbone, device)
+                result = extract_shard(shard, engine, work.product.backbone)
+                work.store.put_new(key, work.product.content(shard, result))
             task.advance()
-    return progress_of(extraction, part)
+    return progress_of(work, part)
 
 
 def extract_shard(shard: Shard, engine: Engine, backbone: Backbone) -> ShardResult:
     """The digests and vectors of a shard's images, from one reading of their bytes."""
-    once = _ReadOnce(shard.source)
     n = len(shard.keys)
-    stream = FeatureStream(once, np.arange(n), engine, backbone.recipe)
+    intake = NewImages(n)
+    stream = FeatureStream(shard.source, np.arange(n), engine, backbone.recipe, intake)
     ((_, places, values, bad),) = in_order(stream, n)
-    return ShardResult(np.array(once.digests, dtype="S16"), places, tuple(bad), values)
+    return ShardResult(intake.all_digests(bad), places, tuple(bad), values)
 
 
-def progress_of(extraction: Extraction, part: tuple[int, int] = (0, 1)) -> Progress:
-    """How far an extraction is, or a part of it as in `extract_shards`."""
+def progress_of(work: ShardedWork, part: tuple[int, int] = (0, 1)) -> Progress:
+    """How far work in shards is, or a part of it as in `make_shards`."""
     n_shards = n_done = n_images = n_images_done = 0
     bad: list[BadImage] = []
-    for shard, found in extraction.heads(part):
+    store = work.store
+
+    def bad_of(key: str) -> tuple[BadImage, ...]:
+        return work.product.bad(partial(store.get, key), partial(store.head, key))
+
+    for shard, found in work.each(bad_of, part):
         n_shards, n_images = n_shards + 1, n_images + len(shard.keys)
         if found is not None:
             n_done, n_images_done = n_done + 1, n_images_done + len(shard.keys)
-            bad += found.bad
+            bad += found
     return Progress(n_shards, n_done, n_images, n_images_done, tuple(bad))
 
 
@@ -256,20 +311,20 @@ def with_extracted(dataset: Set, backbone: Backbone, store: Objects, *, reporter
         raise DataError(
             f"{printable(store.address)!r} has no features of {dataset.origin!r}. `topwork extract` makes them first."
         )
-    extraction = Extraction(plan, store, backbone)
+    work = ShardedWork(plan, store, KeptVectors(backbone))
     facts = feature_facts(backbone)
     known: dict[tuple[str, str], bytes] = {}
     fatal: dict[str, str] = {}
     kept = open_kept(facts)
     with reporter.task("Fetching features", len(plan), "shards") as task:
-        for shard, found in extraction.heads():
+        for shard, found in work.each(lambda key: read_result(partial(store.get, key), partial(store.head, key))):
             if found is not None:
                 names = map(printable, shard.keys)
                 known.update(zip(zip(names, shard.marks, strict=True), found.digests, strict=True))
                 fatal |= {image.name: image.reason for image in found.bad if image.reason in (CRASHED, HUNG)}
                 wanted = found.digests[found.places]
                 if len(wanted) and (kept is None or np.any(kept.find(wanted) < 0)):
-                    values = extraction.read(extraction.key(shard), with_values=True).values
+                    values = read_result(partial(store.get, work.key(shard))).values
                     kept = kept or new_kept(facts, values.shape[1])
                     kept.add(wanted, values)
             task.advance()
@@ -293,26 +348,3 @@ def _marks(dataset: Images) -> list[str]:
     if isinstance(source, ObjectImages):
         return [source.marks[row] for row in dataset.rows]
     return [mark_of_file(str(path)) for path in source.payloads(dataset.rows)]
-
-
-@dataclass
-class _ReadOnce:
-    """A source whose images are read when their turn comes, and their digests taken from the same bytes."""
-
-    source: ImageSource
-    digests: list[bytes] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def payloads(self, rows: IntArray) -> Iterator[Payload]:
-        for row, payload in zip(rows, self.source.payloads(rows), strict=True):
-            try:
-                payload = read_encoded(payload) if isinstance(payload, Path | StoredImage) else payload
-                self.digests.append(digest_of(payload))
-            except OSError:  # decoding will say what is wrong with it
-                self.digests.append(digest_of_unreadable(self.name(int(row))))
-            yield payload
-
-    def name(self, row: int) -> str:
-        return self.source.name(row)

@@ -83,13 +83,18 @@ def answer_facts(classifier: ImageClassifier, source: ImageSource) -> dict[str, 
     """All that the answers depend on, each under the words that say it changed."""
     return {
         "other Topwork": VERSION,
-        "other classifier": _digest_of_classifier(classifier),
+        "other classifier": digest_of_classifier(classifier),
         "other device": classifier.device,
         "other images": _digest_of_source(source),
     }
 
 
-def _digest_of_classifier(classifier: ImageClassifier) -> str:
+def digest_of_classifier(classifier: ImageClassifier) -> str:
+    """Of all that its answers depend on, but for the images.
+
+    Raises:
+        OptionError: its top is one that can't be saved.
+    """
     if not isinstance(classifier.top, DenseStack):
         raise OptionError("Only a classifier that can be saved can answer into a file; its top is not ours.")
     tensors = {f"top/{name}": values for name, values in classifier.top.tensors().items()}

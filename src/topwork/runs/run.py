@@ -14,18 +14,19 @@ import numpy as np
 
 from topwork.backbones.backbone import Backbone
 from topwork.backbones.cards import AUTO
-from topwork.checks.check import DataCheck, check_dataset
+from topwork.checks.check import MOST_FOR_NEAR_COPIES, DataCheck, check_dataset
+from topwork.checks.copies import THUMBNAIL_SIDE
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.fine_tuning import fine_tune as tuned
 from topwork.classifier.fitting import CrossTest, cross_test
 from topwork.classifier.loading import load_classifier
 from topwork.classifier.predictions import Predictions
 from topwork.classifier.record import Training
-from topwork.classifier.training import fit_classifier
+from topwork.classifier.training import fit_on_features, prepared_top, split_and_extract
 from topwork.data.archives import stem_of
 from topwork.data.dataset import ImageDataset
 from topwork.data.shards import is_pattern
-from topwork.data.splits import TEST, TEST_FRACTION, TRAIN, VALIDATION
+from topwork.data.splits import TEST, TEST_FRACTION, TRAIN, VALIDATION, VALIDATION_FRACTION
 from topwork.errors import DataError, OptionError, StorageError, TopworkError
 from topwork.evaluation.evaluate import evaluate_predictions
 from topwork.evaluation.metrics import Evaluation, evaluate_probabilities
@@ -36,7 +37,7 @@ from topwork.runs.folder import RunFacts, write_run_folder
 from topwork.runs.images import training_images
 from topwork.runs.trackers import require_trackers, track
 from topwork.tuning.plan import find_cut
-from topwork.types import Device, OnBadImage, Part
+from topwork.types import Device, OnBadImage, Part, TestAs
 from topwork.words import counted, first, listed
 
 _GROUP = ("group", "groups")
@@ -73,6 +74,8 @@ def train(
     backbone: str | Backbone = AUTO,
     *,
     top: Any = None,
+    test: float | TestAs = "auto",
+    validation: float = VALIDATION_FRACTION,
     flip: bool = False,
     fine_tune: Part | None = None,
     views: int = 0,
@@ -88,10 +91,12 @@ def train(
     """Train a classifier, test it once, and write a run folder: all of `topwork train`.
 
     Args:
-        dataset: labelled images; splits that it doesn't bring are as `split(test="auto")` decides. Without test images,
-            every image is tested once by cross-validation, and the classifier learns from all.
+        dataset: labelled images. Without test images, every image is tested once by cross-validation, and the
+            classifier learns from all.
         backbone: see `fit_classifier`, as for top, flip, seed, on_bad_image and device.
         top: a scikit-learn classifier; None means `LinearTop()`.
+        test: of a dataset that is not split yet, which images test: see `ImageDataset.split`.
+        validation: of such a dataset, the fraction of the others for validation.
         flip: whether the top sees the training images flipped too.
         fine_tune: 'last-block', 'last-stage' or 'all', to train that part of the network too where it is surely better
             (see `topwork.fine_tune`); None leaves the network frozen. It wants test images: where neither the data nor
@@ -113,17 +118,33 @@ def train(
     require_trackers(trackers)
     _require_new_folder(out)
     began = time.perf_counter()
-    dataset.read_digests(reporter)
-    split = dataset if dataset.is_split else dataset.split(test="auto" if fine_tune is None else TEST_FRACTION)
-    _require_every_split(split)
+    top = prepared_top(top, seed)
+    backbone = backbone_for(dataset, backbone, reporter=reporter)
+    if fine_tune is not None:
+        find_cut(backbone, fine_tune)
+        test = TEST_FRACTION if test == "auto" else test
+
+    def split_of(images: ImageDataset) -> ImageDataset:
+        split = images if images.is_split else images.split(test=test, validation=validation)
+        _require_every_split(split)
+        if fine_tune is not None:
+            _require_test_images(split)
+        return split
+
+    seen = split_and_extract(
+        dataset,
+        backbone,
+        split_of,
+        thumbnails=THUMBNAIL_SIDE if check and len(dataset) <= MOST_FOR_NEAR_COPIES else 0,
+        on_bad_image=on_bad_image,
+        device=device,
+        reporter=reporter,
+    )
+    split = seen.dataset
     _warn_of_untested(split, reporter)
     _warn_of_torn_groups(split, reporter)
-    if fine_tune is not None:  # what can't be fine-tuned is said before anything is computed
-        backbone = backbone_for(split, backbone, reporter=reporter)
-        find_cut(backbone, fine_tune)
-        _require_test_images(split)
-    classifier = fit_classifier(
-        split, backbone, top=top, flip=flip, seed=seed, on_bad_image=on_bad_image, device=device, reporter=reporter
+    classifier = fit_on_features(
+        seen, top, flip=flip, seed=seed, on_bad_image=on_bad_image, device=device, reporter=reporter
     )
     if fine_tune is not None:
         classifier = tuned(classifier, fine_tune, views=views, seed=seed, reporter=reporter)
@@ -133,16 +154,16 @@ def train(
     _warn_of_few(training, reporter)
     is_tested = np.any(np.asarray(split.splits) == TEST)
     folded = None if is_tested else cross_test(training.top, training.examples, reporter)
-    test, predictions = _test(classifier, training) if folded is None else _cross_test(training, folded)
+    tested, predictions = _test(classifier, training) if folded is None else _cross_test(training, folded)
     held_out = _evaluate_held_out(training, classifier.class_names)
     found = _check(training, classifier.backbone, folded, reporter, seed) if check else None
     if not check:
         _warn_of_contradictions(split, reporter)
     facts = RunFacts(command=command, seed=seed, seconds=time.perf_counter() - began)
-    results = (classifier, training, test, held_out, predictions, found, facts)
+    results = (classifier, training, tested, held_out, predictions, found, facts)
     folder = _write_run(dataset, out, results, reporter)
     track(folder, trackers, reporter)
-    return Run(folder, classifier, training, test, held_out, found)
+    return Run(folder, classifier, training, tested, held_out, found)
 
 
 def evaluate_run(
