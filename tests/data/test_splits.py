@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topwork.data.splits import assign_splits, deal_folds, find_units, growing_sample
+from topwork.data.splits import assign_splits, deal_folds, draw_sample, find_units, growing_sample
 from topwork.errors import OptionError, SplitError
 
 
@@ -114,3 +114,16 @@ def test_sample_grows_in_proportion() -> None:
     assert sorted(order) == list(range(1000))
     for n in (50, 200, 500):
         assert labels[order[:n]].mean() == pytest.approx(0.1, abs=0.02)
+
+
+def test_a_sample_keeps_shares_grows_and_does_not_go_by_order_or_split() -> None:
+    labels = np.array([0] * 1500 + [1] * 480 + [2] * 20 + [3] * 4)
+    content = digests(len(labels))
+    small, large = draw_sample(content, labels, 200), draw_sample(content, labels, 1000)
+    assert np.bincount(labels[small]).tolist() == [150, 48, 10, 4]
+    assert np.bincount(labels[large]).tolist() == [749, 240, 10, 4]
+    assert np.isin(small, large).all()
+    order = np.random.default_rng(0).permutation(len(labels))
+    assert np.array_equal(np.sort(order[draw_sample(content[order], labels[order], 200)]), small)
+    splits = split(labels, content)
+    assert abs(np.mean(splits[large] == "test") - np.mean(splits == "test")) < 0.04

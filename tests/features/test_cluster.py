@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from helpers import make_photo, make_photos
@@ -17,7 +24,7 @@ from topwork.errors import EnvironmentProblem
 from topwork.features import cluster
 from topwork.features.cluster import make_on_ray
 from topwork.features.plan import make_plan
-from topwork.features.sharded import CRASHED, HUNG, KeptVectors, ShardedWork, make_shards, with_extracted
+from topwork.features.sharded import CRASHED, HUNG, KeptVectors, ShardedWork, ShardResult, make_shards, with_extracted
 from topwork.objects import open_objects
 
 pytestmark = pytest.mark.filterwarnings(
@@ -104,6 +111,45 @@ def test_exactly_the_guilty_images_are_listed(tmp_path: Path, monkeypatch: pytes
     dataset = with_extracted(tw.ImageDataset.load(photos), backbone, store)
     assert len(dataset) == 10
     assert make_shards(work).n_shards_done == 2  # nothing is left to do
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks for processes in /proc")
+def test_a_driver_that_is_killed_leaves_nothing_running_and_loses_nothing(
+    tmp_path: Path, topwork: Callable[..., Any]
+) -> None:
+    make_photos(tmp_path / "photos", n=50)
+    mark = uuid.uuid4().hex
+    command = ("extract", str(tmp_path / "photos"), "--store", "store", *STARTER, "--shard-size", "1", "--ray", "local")
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "topwork", *command],
+        cwd=tmp_path,
+        env={**os.environ, "TOPWORK_TEST_MARK": mark},
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while len(shards_in(tmp_path / "store")) < 3 and driver.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    driver.kill()
+    assert driver.wait() == -signal.SIGKILL
+    n_before = len(shards_in(tmp_path / "store"))
+    assert 3 <= n_before < 150
+    while processes_with(mark) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not processes_with(mark)
+    assert topwork(*command).status == 0
+    found = [ShardResult.from_bytes(content, with_values=True) for content in shards_in(tmp_path / "store").values()]
+    digests = np.concatenate([result.digests for result in found])
+    assert len(digests) == len(np.unique(digests)) == 150
+
+
+def processes_with(mark: str) -> list[str]:
+    """The processes with this text in their environment, which those that they start inherit."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if mark.encode() in path.read_bytes():
+                found.append(path.parent.name)
+    return found
 
 
 def test_a_node_that_goes_costs_no_image(tmp_path: Path) -> None:

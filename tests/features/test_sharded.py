@@ -19,6 +19,7 @@ import pytest
 from helpers import make_photo, make_photos, upload
 from topwork.data import decoding
 from topwork.features.sharded import ShardResult
+from topwork.features.store import KeptFeatures
 from topwork.objects import open_objects
 
 STARTER = ("--backbone", "starter", "--size", "32")
@@ -87,6 +88,27 @@ def test_training_on_extracted_features_is_as_without(
     assert (found["plain"]["n_extracted"], found["stored"]["n_extracted"]) == (36, 1)
 
 
+def test_a_sample_is_the_same_with_a_store_and_without(
+    tmp_path: Path, topwork: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = make_photos(tmp_path / "photos", n=50)
+    assert topwork("extract", photos, "--store", "store", *STARTER, "--shard-size", "40").status == 0
+    found = {}
+    for name, options in (("plain", ()), ("stored", ("--store", "store"))):
+        monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path / f"cache of {name}"))
+        answer = topwork("train", photos, *STARTER, *options, "--sample", "120", "--out", name, "--json")
+        assert answer.status == 0, answer.err
+        found[name] = json.loads(answer.out)
+        record = json.loads((tmp_path / name / "run.json").read_text())
+        assert record["data"]["images"] == 120
+        assert "a sample of 120 of 150 images" in record["data"]["notes"][-1]
+        assert "a sample of 120 of 150 images" in (tmp_path / name / "report.html").read_text().lower()
+    assert found["stored"]["test"] == found["plain"]["test"]
+    assert (found["plain"]["n_extracted"], found["stored"]["n_extracted"]) == (120, 0)
+    kept = next((tmp_path / "cache of stored").rglob("facts.json")).parent
+    assert KeptFeatures(kept, 640).n_images == 120  # of the others nothing was fetched
+
+
 def test_an_object_store_holds_images_and_features(
     bucket: str, tmp_path: Path, topwork: Callable[..., Any], own_cache: Path
 ) -> None:
@@ -117,6 +139,42 @@ def test_killed_and_run_again_has_every_image_once(flawed: Path, tmp_path: Path,
     assert sum(found.values()) == 38
     assert sorted(found.values()) == [1] * 36 + [2]  # the copy
     assert not [name for _, folders, _ in os.walk(tmp_path / "killed") for name in folders if name.startswith(".")]
+
+
+@pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.large)])
+def test_a_store_that_is_away_for_a_while_costs_nothing(seconds: int, bucket: str, tmp_path: Path) -> None:
+    from moto.server import ThreadedMotoServer
+
+    images, store = upload(make_photos(tmp_path / "photos", n=50), f"{bucket}photos/"), f"{bucket}features"
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)  # it knows what the other one holds
+    server.start()
+    port = server.get_host_and_port()[1]
+    command = ("extract", images, "--store", store, *STARTER, "--shard-size", "1")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "topwork", *command],
+        env={**os.environ, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        there = open_objects(store)
+        while len([True for found in there.objects() if found.key.endswith(".shard")]) < 3 and process.poll() is None:
+            time.sleep(0.005)
+        server.stop()
+        n_before = len([True for found in there.objects() if found.key.endswith(".shard")])
+        time.sleep(seconds)
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+        server.start()
+        said = process.communicate(timeout=200)[1]
+    finally:
+        process.kill()
+        server.stop()
+    assert process.returncode == 0, said
+    assert 3 <= n_before < 150
+    assert "the object store does not answer; it is asked again" in said
+    shards = [there.get(found.key) for found in there.objects() if found.key.endswith(".shard")]
+    digests = np.concatenate([ShardResult.from_bytes(content, with_values=True).digests for content in shards])
+    assert len(digests) == len(np.unique(digests)) == 150
 
 
 def test_what_was_added_has_a_new_plan_and_the_old_shards_stay(

@@ -133,6 +133,12 @@ class _TestAs(click.ParamType):  # type: ignore[type-arg]
     metavar="FOLDER|ADDRESS",
     help="Take features from where `topwork extract` keeps them, instead of reading all images.",
 )
+@click.option(
+    "--sample",
+    type=click.IntRange(100),
+    metavar="N",
+    help="Train on about N of the images, each class in proportion, where the features of all do not fit.",
+)
 @click.option("--no-check", is_flag=True, help="Don't look for copies, wrong labels and strange images.")
 @click.option("--mlflow", is_flag=True, help="Log the run to MLflow too; MLFLOW_TRACKING_URI says where.")
 @click.option("--tensorboard", is_flag=True, help="Log the run for TensorBoard too, in its folder.")
@@ -166,11 +172,18 @@ def train(source: str, **options: Any) -> None:
     dataset, backbone = load_dataset_and_backbone(
         source, options, reporter, device=options["device"], seed=options["seed"]
     )
+    n_sample = options["sample"] or len(dataset)
     if options["store"]:
         from topwork.features.sharded import with_extracted
         from topwork.objects import open_objects
 
-        dataset = with_extracted(dataset, backbone, open_objects(options["store"]), reporter=reporter)
+        store = open_objects(options["store"])
+        dataset = with_extracted(
+            dataset, backbone, store, choose=lambda images: images.sample(n_sample), reporter=reporter
+        )
+    elif n_sample < len(dataset):
+        dataset.read_digests(reporter)
+        dataset = dataset.sample(n_sample)
     finished = train_run(
         dataset,
         backbone,

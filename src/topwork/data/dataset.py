@@ -21,6 +21,7 @@ from topwork.data.labels import doubtful_names, label_array, normal_form, requir
 from topwork.data.sources import ArrayImages, ImageSource
 from topwork.data.splits import (
     FEWEST_TO_SPLIT,
+    SPLITS,
     TEST,
     TEST_FRACTION,
     TRAIN,
@@ -28,6 +29,7 @@ from topwork.data.splits import (
     VALIDATION_FRACTION,
     Units,
     assign_splits,
+    draw_sample,
     find_units,
 )
 from topwork.data.table import UNLABELLED, LabelTable, Wanted, require_known_classes
@@ -486,6 +488,22 @@ class ImageDataset(Images):
         used, labels = np.unique(labels, return_inverse=True)
         names = tuple(self.class_names[label] for label in used)
         return self.changed(labels=labels, class_names=names, corrections=corrections)
+
+    def sample(self, n: int) -> ImageDataset:
+        """About `n` of the images, where all of their features would not fit; itself where it has no more.
+
+        Each class, in each split that the data brings, keeps its share, but ten images at least, or all it has. They
+        are drawn by content: the same ones each time, and some of a larger sample. A note says so in the report.
+        """
+        if n >= len(self):
+            return self
+        splits = np.unique([""] * len(self) if self.splits is None else self.splits, return_inverse=True)[1]
+        strata = np.unique(self.labels * len(SPLITS) + splits, return_inverse=True)[1]
+        part = self.select(draw_sample(self.digests, strata, n))
+        return part._with_notes(
+            f"a sample of {len(part):,} of {len(self):,} images, drawn by content. All of them may do better: "
+            "docs/scale.md has figures."
+        )
 
     def units(self, indices: IntArray | NDArray[np.bool_]) -> Units:
         """Which of these images must stay together: copies, and images of one group."""

@@ -24,6 +24,8 @@ VALIDATION_FRACTION = 0.1
 FEWEST_TO_SPLIT = 1000
 """Images below which cross-validation tests. Of 80 % a fifth of so many tells to 5.5 points, all of them to 3, for some
 4 s (10 classes, 640 or 1,280 features); beyond, the time grows faster than the images, and the gain shrinks."""
+_FEWEST_OF_STRATUM = 10
+"""Images of a class that a sample keeps, so that a rare one can still be split."""
 
 
 @dataclass(frozen=True)
@@ -124,11 +126,29 @@ def growing_sample(labels: IntArray, units: Units) -> IntArray:
     return order[np.argsort((rank + 0.5) / n_of_class[labels[order]], kind="stable")]
 
 
-def _places(keys: NDArray[np.bytes_]) -> NDArray[np.float64]:
+def draw_sample(digests: DigestArray, strata: IntArray, n: int) -> IntArray:
+    """About `n` of the images, ascending: of each stratum its share, but ten at least, or all that it has.
+
+    An image is drawn by its content alone, and independently of its split: the sample is the same whatever the order,
+    and a larger one holds a smaller one.
+
+    Args:
+        digests: `(N,)`.
+        strata: `(N,)`, integers from 0 on, such as the class.
+        n: how many.
+    """
+    sizes = np.bincount(strata)
+    wanted = np.minimum(sizes, np.maximum(_FEWEST_OF_STRATUM, np.round(sizes * n / len(digests)).astype(np.int64)))
+    order = np.lexsort((_places(digests, b"topwork sample"), strata))
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.sort(order[rank < wanted[strata[order]]])
+
+
+def _places(keys: NDArray[np.bytes_], salt: bytes = b"topwork split") -> NDArray[np.float64]:
     """A uniform draw in [0, 1) for each key; its own hash, so that keys need not look random."""
     import hashlib
 
-    draws = [int.from_bytes(hashlib.blake2b(b"topwork split" + bytes(key), digest_size=8).digest()) for key in keys]
+    draws = [int.from_bytes(hashlib.blake2b(salt + bytes(key), digest_size=8).digest()) for key in keys]
     return np.array(draws, dtype=np.float64) / 2**64
 
 

@@ -17,7 +17,7 @@ from topwork.features.pipeline import BadImage, Sifted
 from topwork.features.store import KeptFeatures
 from topwork.progress import Task
 from topwork.recipe import Recipe
-from topwork.types import DigestArray
+from topwork.types import DigestArray, ImageArray
 
 
 @dataclass(frozen=True)
@@ -118,14 +118,17 @@ class Thumbnails:
 
     def make(self, digests: DigestArray, contents: Sequence[Payload | BadImageError]) -> None:
         """Make what is missing of these images; several threads may call it."""
-        for place in np.flatnonzero(self._missing.take(digests)):
-            content = contents[int(place)]
-            if isinstance(content, BadImageError):
-                continue
+        made: list[ImageArray] = []
+        places: list[int] = []
+        for place in np.flatnonzero(self._missing.take(digests)).tolist():
+            content = contents[place]
             with contextlib.suppress(BadImageError):
-                pixels = read_square(content, self._recipe, "")
-                with self._lock:
-                    self._writer.add(digests[place : place + 1], pixels.reshape(1, -1).astype(np.float32))
+                if not isinstance(content, BadImageError):
+                    made.append(read_square(content, self._recipe, ""))
+                    places.append(place)
+        if made:
+            with self._lock:
+                self._writer.add(digests[places], np.stack(made).reshape(len(made), -1).astype(np.float32))
 
 
 class _Missing:

@@ -24,6 +24,8 @@ Result = TypeVar("Result")
 
 _MOST_HELD = 256 << 20
 """Bytes of encoded images that wait to be decoded, where they must be read in order (tables, compressed archives)."""
+_MOST_SIFTED = 16 << 20
+"""Bytes that a thread holds before it asks which of the images they are of are wanted."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class BadImage:
     reason: str
 
 
-Sifted: TypeAlias = "list[tuple[int, Payload | BadImageError]]"
+_One: TypeAlias = "tuple[int, Payload | BadImageError]"
+Sifted: TypeAlias = "list[_One]"
 """Images by their position, or why one can't be used."""
 
 
@@ -97,7 +100,9 @@ class FeatureStream:
     def _batches(self, pool: ThreadPoolExecutor) -> Iterator[tuple[IntArray, ImageArray]]:
         payloads = enumerate(self.source.payloads(self.rows))
         running: deque[tuple[int, int, Future[tuple[IntArray, ImageArray, list[BadImage]]]]] = deque()
-        ahead = 2 * (os.cpu_count() or 1) + 2
+        most_ahead = 2 * (os.cpu_count() or 1) + 2
+        # as long as none is wanted, one: two threads that read small files wait for each other's lock
+        ahead = most_ahead if self.intake is None else 1
         while True:
             while len(running) < ahead and sum(n_bytes for _, n_bytes, _ in running) < _MOST_HELD:
                 chunk = list(_until_large(islice(payloads, self.engine.batch_size)))
@@ -113,19 +118,14 @@ class FeatureStream:
             if self.intake is not None:
                 self.intake.passed_over(n_read - len(positions) - len(bad))
             if len(positions):
+                ahead = most_ahead
                 yield positions, images
 
     def _decode(self, chunk: list[tuple[int, Payload]]) -> tuple[IntArray, ImageArray, list[BadImage]]:
-        wanted: Sifted = list(chunk)
-        if self.intake is not None:
-            contents = [(position, self._content(position, payload)) for position, payload in chunk]
-            unreadable = [(position, error) for position, error in contents if isinstance(error, BadImageError)]
-            readable = [(position, one) for position, one in contents if not isinstance(one, BadImageError)]
-            wanted = [*self.intake.sift(readable), *unreadable]
         images = np.empty((len(chunk), self.recipe.size, self.recipe.size, 3), dtype=np.uint8)
         positions: list[int] = []
         bad = []
-        for position, content in wanted:
+        for position, content in chunk if self.intake is None else self._sifted(chunk, self.intake):
             try:
                 if isinstance(content, BadImageError):
                     raise content
@@ -134,6 +134,22 @@ class FeatureStream:
             except BadImageError as error:
                 bad.append(BadImage(position, self._name(position), error.reason))
         return np.array(positions, dtype=np.int64), images[: len(positions)], bad
+
+    def _sifted(self, chunk: list[tuple[int, Payload]], intake: Intake) -> Iterator[_One]:
+        """The images that are wanted, with their bytes, of which not many are in memory at once."""
+        held = 0
+        waiting: list[tuple[int, Payload]] = []
+        for position, payload in chunk:
+            content = self._content(position, payload)
+            if isinstance(content, BadImageError):
+                yield position, content
+                continue
+            waiting.append((position, content))
+            held += _held(content)
+            if held > _MOST_SIFTED:
+                yield from intake.sift(waiting)
+                waiting, held = [], 0
+        yield from intake.sift(waiting)
 
     def _content(self, position: int, payload: Payload) -> Payload | BadImageError:
         """An image with its bytes, read once; or why they can't be read."""

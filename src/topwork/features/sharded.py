@@ -295,10 +295,24 @@ def progress_of(work: ShardedWork, part: tuple[int, int] = (0, 1)) -> Progress:
     return Progress(n_shards, n_done, n_images, n_images_done, tuple(bad))
 
 
-def with_extracted(dataset: Set, backbone: Backbone, store: Objects, *, reporter: Reporter | None = None) -> Set:
+def with_extracted(
+    dataset: Set,
+    backbone: Backbone,
+    store: Objects,
+    *,
+    choose: Callable[[Set], Set] = lambda images: images,
+    reporter: Reporter | None = None,
+) -> Set:
     """`dataset` with the digests that a store has of its images, and the features of these in the local store.
 
     Images that changed since, or that the store does not have, are read as usual.
+
+    Args:
+        dataset: the images.
+        backbone: whose features are wanted.
+        store: where they are.
+        choose: gives the images whose features are fetched; it is given all, with their digests.
+        reporter: hears how far it is.
 
     Raises:
         DataError: the store has no plan of these images.
@@ -312,21 +326,16 @@ def with_extracted(dataset: Set, backbone: Backbone, store: Objects, *, reporter
             f"{printable(store.address)!r} has no features of {dataset.origin!r}. `topwork extract` makes them first."
         )
     work = ShardedWork(plan, store, KeptVectors(backbone))
-    facts = feature_facts(backbone)
     known: dict[tuple[str, str], bytes] = {}
     fatal: dict[str, str] = {}
-    kept = open_kept(facts)
-    with reporter.task("Fetching features", len(plan), "shards") as task:
+    there: list[tuple[str, DigestArray]] = []
+    with reporter.task("Reading digests", len(plan), "shards") as task:
         for shard, found in work.each(lambda key: read_result(partial(store.get, key), partial(store.head, key))):
             if found is not None:
                 names = map(printable, shard.keys)
                 known.update(zip(zip(names, shard.marks, strict=True), found.digests, strict=True))
                 fatal |= {image.name: image.reason for image in found.bad if image.reason in (CRASHED, HUNG)}
-                wanted = found.digests[found.places]
-                if len(wanted) and (kept is None or np.any(kept.find(wanted) < 0)):
-                    values = read_result(partial(store.get, work.key(shard))).values
-                    kept = kept or new_kept(facts, values.shape[1])
-                    kept.add(wanted, values)
+                there.append((work.key(shard), found.digests[found.places]))
             task.advance()
     is_fatal = np.array([name in fatal for name in dataset.names])
     if is_fatal.any():
@@ -340,7 +349,32 @@ def with_extracted(dataset: Set, backbone: Backbone, store: Objects, *, reporter
     read = dataset.select(missing).read_digests(reporter)
     digests = np.array([known.get(image, b"") for image in marked], dtype="S16")
     digests[missing] = read
-    return dataset.with_digests(digests)
+    chosen = choose(dataset.with_digests(digests))
+    _fetch(work, backbone, there, chosen.digests, reporter)
+    return chosen
+
+
+def _fetch(
+    work: ShardedWork,
+    backbone: Backbone,
+    there: Sequence[tuple[str, DigestArray]],
+    wanted: DigestArray,
+    reporter: Reporter,
+) -> None:
+    """Take the features of the wanted images into the local store; `there` has the digests in each object."""
+    facts = feature_facts(backbone)
+    kept = open_kept(facts)
+    wanted = np.unique(wanted)
+    with reporter.task("Fetching features", len(there), "shards") as task:
+        for key, digests in there:
+            rows = np.flatnonzero(np.isin(digests, wanted))
+            if kept is not None:
+                rows = rows[kept.find(digests[rows]) < 0]
+            if len(rows):
+                values = read_result(partial(work.store.get, key)).values
+                kept = kept or new_kept(facts, values.shape[1])
+                kept.add(digests[rows], values[rows])
+            task.advance()
 
 
 def _marks(dataset: Images) -> list[str]:

@@ -227,6 +227,7 @@ class FeatureWriter:
         self._kept = kept
         self._digests: list[DigestArray] = []
         self._values: list[FloatArray] = []
+        self._n_bytes = 0
         self._began = self._last = time.monotonic()
 
     def __enter__(self) -> FeatureWriter:
@@ -240,17 +241,18 @@ class FeatureWriter:
         """Take features `values` `(n, D)` of images `digests` `(n,)`."""
         self._digests.append(digests)
         self._values.append(values)
+        self._n_bytes += values.nbytes
         now = time.monotonic()
         # at most a twentieth of the work so far, or two minutes of it, is ever at stake
         patience = min(120.0, max(10.0, (now - self._began) / 20))
-        if now - self._last > patience or sum(value.nbytes for value in self._values) > _SHARD_BYTES:
+        if now - self._last > patience or self._n_bytes > _SHARD_BYTES:
             self.flush()
 
     def flush(self) -> None:
         """Write what was collected."""
         if self._digests:
             self._kept.add(np.concatenate(self._digests), np.concatenate(self._values))
-        self._digests, self._values, self._last = [], [], time.monotonic()
+        self._digests, self._values, self._n_bytes, self._last = [], [], 0, time.monotonic()
 
 
 @dataclass(frozen=True)
