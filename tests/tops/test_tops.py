@@ -21,7 +21,7 @@ from topwork.tops import linear
 from topwork.tops.base import standardisation
 from topwork.tops.calibration import fit_temperature
 from topwork.tops.dense_stack import DenseStack, softmax
-from topwork.tops.linear import LinearTop
+from topwork.tops.linear import COARSE_L2_VALUES, COARSE_TOLERANCE, LinearTop
 from topwork.tops.mlp import MLPTop
 
 DIGITS = load_digits()
@@ -163,6 +163,28 @@ def test_beyond_what_is_affordable_a_validation_split_judges(monkeypatch: pytest
     assert len(alone.held_out_rows_) == 50
     folds = np.arange(500) // 100
     assert np.array_equal(LinearTop().fit(X[:500], Y[:500], folds=folds).held_out_rows_, np.arange(100))
+
+
+def test_faint_signals_in_many_features_are_found() -> None:
+    """At strong L2 values nothing is learned, and the held-out loss stands still: that ends no sweep."""
+    random = np.random.default_rng(0)
+    X = random.normal(size=(4000, 300))
+    y = (X @ random.normal(size=(300, 5)) / 300**0.5 + 0.5 * random.gumbel(size=(4000, 5))).argmax(axis=1)
+    X = (X * np.logspace(0, -1.5, 300)).astype(np.float32)
+    top = LinearTop().fit(X[:2000], y[:2000])
+    assert 1e-3 < top.l2_ < 1
+    assert top.score(X[2000:], y[2000:]) > 0.5
+
+
+def test_a_coarse_sweep_is_nearly_as_good_as_a_fine_one() -> None:
+    """Folds that are fitted too loosely would end near the strong L2 that they begin from, and praise the weakest."""
+    random = np.random.default_rng(7)
+    y, scale = random.integers(0, 10, 9000), np.logspace(0, -0.5, 640)
+    means = random.normal(size=(10, 640)) * scale
+    X = np.sqrt(np.abs(0.4 * means[y] + random.normal(size=(9000, 640)) * scale)).astype(np.float32)
+    fine = LinearTop().fit(X[:6000], y[:6000])
+    coarse = LinearTop(COARSE_L2_VALUES, tol=COARSE_TOLERANCE).fit(X[:6000], y[:6000])
+    assert coarse.score(X[6000:], y[6000:]) > fine.score(X[6000:], y[6000:]) - 0.015
 
 
 def test_copies_in_one_fold_do_not_flatter_the_choice() -> None:

@@ -24,7 +24,7 @@ def drawn_weights(name: str, folder: Path) -> Path:
     base = build_base(NetworkSpec(card.builder, card.preprocessing.name, card.smallest_size, "avg"))
     random = np.random.default_rng(0)
     tensors = {
-        tensor_name(place, weight): plausible_tensor(weight.path, tuple(weight.shape), random)
+        tensor_name(place, weight): plausible_tensor(weight.path, tuple(weight.shape), random, gain=1.0)
         for place, weight in enumerate(base.weights)
     }
     path = folder / "drawn.safetensors"
