@@ -168,12 +168,12 @@ def test_beyond_what_is_affordable_a_validation_split_judges(monkeypatch: pytest
 def test_faint_signals_in_many_features_are_found() -> None:
     """At strong L2 values nothing is learned, and the held-out loss stands still: that ends no sweep."""
     random = np.random.default_rng(0)
-    X = random.normal(size=(4000, 300))
-    y = (X @ random.normal(size=(300, 5)) / 300**0.5 + 0.5 * random.gumbel(size=(4000, 5))).argmax(axis=1)
+    X = random.normal(size=(8000, 300))
+    y = (X @ random.normal(size=(300, 5)) / 300**0.5 + 0.5 * random.gumbel(size=(8000, 5))).argmax(axis=1)
     X = (X * np.logspace(0, -1.5, 300)).astype(np.float32)
-    top = LinearTop().fit(X[:2000], y[:2000])
+    top = LinearTop().fit(X[:4000], y[:4000])
     assert 1e-3 < top.l2_ < 1
-    assert top.score(X[2000:], y[2000:]) > 0.5
+    assert top.score(X[4000:], y[4000:]) > 0.5
 
 
 def test_a_coarse_sweep_is_nearly_as_good_as_a_fine_one() -> None:

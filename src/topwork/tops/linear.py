@@ -52,8 +52,8 @@ _FOLD_TOLERANCE = 10.0
 loss of 0.0361 both times, and a test log loss of 0.1195 instead of 0.1198. Half of it again would take 30 % more steps
 on four sets, and chose the same L2 on each."""
 _LOOSEST = 3e-3
-"""To which that goes. Beyond, the fits at weak L2 end near those at strong L2 that they begin from, and look as good: of
-12,000 photographs a coarse sweep took 1e-4 in the place of 0.01, and the top was right on 76.1 % instead of 81.0."""
+"""How far that goes. Beyond, a fit at a weak L2 ends near that at a strong one, from which it begins, and looks as good:
+with 12,000 photographs a coarse sweep took 1e-4 instead of 0.01, and the top was right on 76.1 % instead of 81.0."""
 _AFFORDABLE = 2e8
 """Numbers of N x D x K up to which folds are cross-validated."""
 
@@ -77,9 +77,10 @@ class LinearTop(DenseTop):
     """Softmax regression by L-BFGS, its L2 chosen by 5-fold cross-validation, then fitted on all examples.
 
     Minimises the weighted mean log loss plus `l2/2 * sum(kernel**2)` over standardised features; the bias is free.
-    The sweep goes from the strongest L2 to the weakest, each fit starting from the last. Once the held-out examples have
-    become likelier by 1 nat in sum, it ends where that has not gone on 3 times in a row: weaker values only overfit more.
-    Chosen is the strongest value at which they are in sum at most 1 nat less likely than at the best.
+    The sweep goes from the strongest L2 to the weakest, each fit starting from the last. Once the held-out examples
+    have become likelier by 1 nat in sum, it ends where they did not become likelier 3 times in a row: weaker values
+    only overfit more. Chosen is the strongest value at which they are in sum at most 1 nat less likely than at the
+    best.
 
     Beyond N x D x K = 2e8 (such as 20,000 images, 1,000 features, 10 classes: about half a minute on two cores) a
     single validation split judges in place of the folds.
@@ -88,7 +89,8 @@ class LinearTop(DenseTop):
         l2: the values to try; one value is taken as it is.
         max_iter: L-BFGS steps for each value.
         tol: L-BFGS stops when no entry of the scaled gradient is larger than this part of the objective; in the folds,
-            than ten times that, but not more than 0.003. The default brings the objective within about 1e-4 of its minimum, relatively.
+            than ten times that, 0.003 at most. The default brings the objective within about 1e-4 of
+            its minimum, relatively.
         class_weight: 'balanced' weighs classes by their rarity; a dict gives each label its weight.
         seed: of the folds, or of the examples held out, where these are not given.
         last: how many of the D features, the first ones, stand for the backbone's last map, where all of its stages are
