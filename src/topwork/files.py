@@ -14,6 +14,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -330,6 +331,16 @@ def holds_something_else(path: Path, marker: str) -> bool:
 def folder_bytes(path: Path) -> int:
     """The bytes of all files below a folder; 0 where there is none."""
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def prune_copies(*, older_than_days: float = 0.0) -> int:
+    """Delete what was copied from object stores, and not copied anew since so long; returns how many bytes."""
+    n_bytes = 0
+    for folder in (path for kind in ("classifiers", "fetched") for path in (cache_dir() / kind).glob("[!.]*")):
+        if folder.is_dir() and time.time() - folder.stat().st_mtime >= 86_400 * older_than_days:
+            n_bytes += folder_bytes(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+    return n_bytes
 
 
 def printable(text: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from topwork.errors import EnvironmentProblem, ObjectStoreError
 from topwork.files import atomic_file, one_at_a_time, printable, storage_errors
+from topwork.progress import Task
 
 Result = TypeVar("Result")
 
@@ -29,6 +30,8 @@ PATIENCE = 600.0
 _LONGEST_WAIT = 30.0
 _PAGE = 1000
 """Keys that are taken together: what one answer of the store holds, so that an outage costs no answer before it."""
+_CHUNK = 8 << 20
+"""Bytes of a large object at a time."""
 _METADATA = "169.254.169.254"
 """Where clients ask for credentials if the environment has none."""
 
@@ -121,6 +124,20 @@ class Prefix:
     def head(self, key: str, n: int) -> bytes:
         """Its first `n` bytes, or all that it has."""
         return self._patiently(lambda: bytes(_obstore().get_range(self._store(), key, start=0, end=n)), key)
+
+    def fetch(self, key: str, path: Path, task: Task) -> None:
+        """Write an object's bytes as a file, which appears whole or not at all; `task` counts megabytes."""
+
+        def fetch() -> None:
+            done, n_bytes = task.done, 0
+            with storage_errors(path), atomic_file(path) as file:
+                for chunk in _obstore().get(self._store(), key).stream(min_chunk_size=_CHUNK):
+                    file.write(chunk)
+                    n_bytes += len(chunk)
+                    task.advance(done + n_bytes // 10**6 - task.done)
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._patiently(fetch, key)
 
     def get_each(self, keys: Iterable[str]) -> Iterator[bytes]:
         """The bytes of objects, in order, while 32 requests are under way."""

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 
 from helpers import make_photos, upload
 from topwork import objects
 from topwork.data.dataset import ImageDataset
-from topwork.errors import ObjectStoreError
+from topwork.errors import ObjectStoreError, StorageError
 from topwork.objects import Prefix
+from topwork.progress import Task
 
 SMALL = ("--backbone", "starter", "--size", "32")
 
@@ -66,6 +70,54 @@ def test_training_fetches_each_image_once(
         assert len(fetched) == 24
         assert set(fetched.values()) == {1}
         assert json.loads(answer.out)["n_extracted"] == (24 if out == "cold" else 0)
+
+
+def test_tables_and_archives_are_fetched_once(
+    bucket: str, own_cache: Path, tmp_path: Path, topwork: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+    plain = Prefix.fetch
+
+    def counting(prefix: Prefix, key: str, path: Path, task: Task) -> None:
+        fetched.append(key)
+        plain(prefix, key, path, task)
+
+    monkeypatch.setattr(Prefix, "fetch", counting)
+    photos = make_photos(tmp_path / "photos", n=8)
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.make_archive(str(data / "photos"), "zip", photos)
+    for k in range(2):
+        paths = sorted(photos.rglob("*.*"))[k::2]
+        table = {"image": [path.read_bytes() for path in paths], "label": [path.parent.name for path in paths]}
+        parquet.write_table(pa.table(table), data / f"train-{k:05d}-of-00002.parquet")
+    upload(data, f"{bucket}data/")
+    here = ImageDataset.load(photos)
+    for source, names in (
+        (f"{bucket}data/photos.zip", ["photos.zip"]),
+        (f"{bucket}data/train-*.parquet", ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]),
+    ):
+        for expected in (names, []):
+            fetched.clear()
+            there = ImageDataset.load(source)
+            assert fetched == expected
+        assert (len(there), there.class_names, there.origin) == (24, here.class_names, source)
+        assert sorted(there.digests) == sorted(here.digests)
+    assert topwork("train", f"{bucket}data/train-*.parquet", *SMALL, "--out", "run").status == 0
+    answer = topwork("predict", "run", f"{bucket}data/photos.zip", "--format", "csv")
+    assert len(answer.out.splitlines()) == 25
+    upload(data, f"{bucket}tables/")
+    with monkeypatch.context() as patch, pytest.raises(StorageError, match="Make room"):
+        patch.setattr("shutil.disk_usage", lambda path: Room(0, 0, 10))
+        ImageDataset.load(f"{bucket}tables/train-*.parquet")
+    assert "Deleted copies from object stores" in topwork("cache", "--prune").out
+    assert not list((own_cache / "fetched").glob("[!.]*"))
+
+
+class Room(NamedTuple):
+    total: int
+    used: int
+    free: int
 
 
 def test_splits_are_read_from_keys(bucket: str, tmp_path: Path) -> None:

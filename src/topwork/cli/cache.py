@@ -27,7 +27,7 @@ def cache(prune: bool, backbone: str | None, older_than: float | None) -> None:
     from topwork.backbones.backbone import prune_graphs
     from topwork.backbones.cards import find_card
     from topwork.features import store
-    from topwork.files import cache_dir, folder_bytes
+    from topwork.files import cache_dir, folder_bytes, prune_copies
 
     if not prune and (backbone or older_than is not None):
         raise click.UsageError("--backbone and --older-than go with --prune.")
@@ -40,10 +40,13 @@ def cache(prune: bool, backbone: str | None, older_than: float | None) -> None:
         )
         n_bytes = prune_graphs(backbone=name, older_than_days=older_than or 0.0)
         click.echo(f"Deleted graphs of {n_bytes / 1e6:,.1f} MB.")
+        if name is None:
+            n_bytes = prune_copies(older_than_days=older_than or 0.0)
+            click.echo(f"Deleted copies from object stores of {n_bytes / 1e6:,.1f} MB.")
         return
     summaries = store.summaries()
     click.echo(_as_text(summaries) if summaries else "No features are kept yet.")
-    for kind in ("weights", "graphs", "classifiers"):
+    for kind in ("weights", "graphs", "classifiers", "fetched"):
         folder = cache_dir() / kind
         click.echo(f"{kind}: {folder_bytes(folder) / 1e6:,.1f} MB in {folder}")
     click.echo(f"features: {sum(s.n_bytes for s in summaries) / 1e6:,.1f} MB in {store.store_dir()}")

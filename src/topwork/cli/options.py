@@ -265,7 +265,7 @@ def load_dataset(source: str, options: dict[str, Any], reporter: Reporter, *, of
     from topwork.data.dataset import ImageDataset
 
     columns = {name: value for name, value in options.items() if name not in ("exclude", "relabel")}
-    dataset = ImageDataset.load(source, **columns, offline=offline)
+    dataset = ImageDataset.load(source, **columns, offline=offline, reporter=reporter)
     classes = counted(len(dataset.class_names), "class", "classes")
     reporter.note(f"{counted(len(dataset), 'image')} of {classes} in {dataset.origin}")
     for note in dataset.notes:

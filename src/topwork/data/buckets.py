@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import glob
 import posixpath
+import re
+import shutil
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from topwork.data.archives import is_archive
 from topwork.data.decoding import MAX_BYTES, SUFFIXES
 from topwork.data.folders import Grouping
 from topwork.data.labels import normal_form
 from topwork.data.layouts import split_of
+from topwork.data.shards import expanded
 from topwork.data.sources import ObjectImages
 from topwork.data.table import LabelTable, require_known_classes
 from topwork.data.walking import PassedOver
-from topwork.errors import DataError
-from topwork.files import printable
+from topwork.errors import DataError, StorageError
+from topwork.files import cache_dir, fingerprint, one_at_a_time, printable, read_json, storage_errors, write_json
+from topwork.memory import gigabytes
 from topwork.objects import Prefix
+from topwork.progress import Reporter
 from topwork.words import counted
+
+_MARKS = "marks.json"
+"""Beside fetched files: what the object store said of the content of each."""
 
 
 def find_objects(address: str, passed_over: PassedOver) -> ObjectImages:
@@ -49,6 +59,75 @@ def find_objects(address: str, passed_over: PassedOver) -> ObjectImages:
         )
     found.sort(key=lambda facts: facts.key.encode())
     return ObjectImages(prefix, tuple(facts.key for facts in found), tuple(facts.mark for facts in found))
+
+
+def fetch_files(address: str, reporter: Reporter) -> str | None:
+    """A local name of what an address stands for, where that is tables or archives: they are fetched into the cache.
+
+    Args:
+        address: one file, such as `s3://bucket/photos.zip`; a pattern, such as `s3://bucket/data/train-*.parquet`; or
+            what lies above them. What was fetched before is fetched again only where it has changed.
+        reporter: hears how far it is.
+
+    Returns:
+        A file, a pattern or a folder; None where images themselves lie below the address.
+
+    Raises:
+        DataError: a table that holds no images, but names of files.
+        StorageError: there is no room.
+        ObjectStoreError: see `Prefix`.
+    """
+    names = expanded(address)
+    is_named = glob.has_magic(address) or len(names) > 1 or _is_packed(address)
+    above = posixpath.dirname(_plain_part(address)) if is_named else address.rstrip("/")
+    prefix = Prefix(f"{above}/")
+    if not is_named and not _begins_with_files(prefix):
+        return None
+    there = {facts.key: facts for facts in prefix.objects()}
+    patterns = [f"/{name.removeprefix(prefix.address)}" for name in names]
+    wanted = [
+        facts
+        for key, facts in there.items()
+        if _is_packed(key) and (not is_named or any(PurePosixPath(f"/{key}").match(pattern) for pattern in patterns))
+    ]
+    folder = cache_dir() / "fetched" / fingerprint({"address": prefix.address})
+    with storage_errors(folder), one_at_a_time(folder):
+        marks = read_json(folder / _MARKS) or {}
+        for key in set(marks) - set(there):
+            (folder / key).unlink(missing_ok=True)
+            del marks[key]
+        missing = [facts for facts in wanted if marks.get(facts.key) != facts.mark or not (folder / facts.key).exists()]
+        _require_room(sum(facts.size for facts in missing), folder, address)
+        with reporter.task("Fetching files", sum(facts.size for facts in missing) // 10**6, "MB") as task:
+            for facts in missing:
+                prefix.fetch(facts.key, folder / facts.key, task)
+                marks[facts.key] = facts.mark
+                write_json(folder / _MARKS, marks)
+    return str(folder / address.removeprefix(prefix.address)) if is_named else str(folder)
+
+
+def _plain_part(address: str) -> str:
+    """An address up to the first sign of a pattern in it."""
+    return re.split(r"[*?\[{]", address, maxsplit=1)[0]
+
+
+def _is_packed(name: str) -> bool:
+    return is_archive(name) or name.lower().endswith(".parquet")
+
+
+def _begins_with_files(prefix: Prefix) -> bool:
+    """Whether the first of the objects that can be read is a table or an archive."""
+    kinds = (_is_packed(facts.key) for facts in prefix.objects() if _is_packed(facts.key) or _has_suffix(facts.key))
+    return next(kinds, False)
+
+
+def _require_room(n_bytes: int, folder: Path, address: str) -> None:
+    free = shutil.disk_usage(folder.parent).free
+    if n_bytes > free:
+        raise StorageError(
+            f"The files at {printable(address)!r} take {gigabytes(n_bytes)}, and {str(folder.parent)!r} has "
+            f"{gigabytes(free)} left. Make room, or set TOPWORK_CACHE to a folder with more."
+        )
 
 
 def is_image(key: str, passed_over: PassedOver) -> bool:

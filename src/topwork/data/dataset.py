@@ -37,6 +37,7 @@ from topwork.data.walking import Folder, subfolders
 from topwork.errors import DataError, OptionError, ShapeError, did_you_mean
 from topwork.files import printable
 from topwork.objects import is_address
+from topwork.progress import Reporter
 from topwork.types import GroupBy, IntArray, StrArray, TestAs, ValAs, ValueRange
 from topwork.words import counted, listed, without
 
@@ -312,16 +313,21 @@ class ImageDataset(Images):
         group_pattern: str | None = None,
         labels: str | Path | None = None,
         offline: bool = False,
+        reporter: Reporter | None = None,
     ) -> ImageDataset:
-        """The images that `source` names: a folder, local or in an object store, a table, an archive, or a named set.
+        """The images that `source` names: a folder, a table, an archive, their like in an object store, or a named set.
 
         The arguments are those of `from_table`, `from_archive`, `from_directory` and, for `labels`, `from_journal`.
+        Parquet tables and archives in an object store are copied into the cache folder first; `reporter` hears of it.
 
         Raises:
             DataError: it is none of these, or can't be used.
         """
         if not str(source):
             raise DataError("Expected a folder, a table or a named set; got an empty name. An unset variable, perhaps?")
+        origin = str(source)
+        if is_address(origin):
+            source = buckets.fetch_files(origin, reporter or Reporter()) or source
         is_remote = is_address(str(source))
         found = [] if is_remote else shards.find_shards(str(source)) or []
         is_packed = bool(found) and is_archive(str(found[0]))
@@ -342,12 +348,15 @@ class ImageDataset(Images):
         if labels is not None:
             return cls.from_journal(source, labels, ignore_classes=ignore_classes, min_images=min_images, **grouping)
         if is_table:
-            return cls.from_table(source, **columns, **label, image_root=image_root, **common)
-        if is_packed:
-            return cls.from_archive(source, **label, **grouping, **common)
-        if is_folder or str(source) not in named.NAMES:
-            return cls.from_directory(source, **grouping, **common)
-        return cls._from_labels(named.read_named(str(source), offline=offline), str(source), wanted, asdict(wanted))
+            dataset = cls.from_table(source, **columns, **label, image_root=image_root, **common)
+        elif is_packed:
+            dataset = cls.from_archive(source, **label, **grouping, **common)
+        elif is_folder or str(source) not in named.NAMES:
+            dataset = cls.from_directory(source, **grouping, **common)
+        else:
+            table = named.read_named(str(source), offline=offline)
+            dataset = cls._from_labels(table, str(source), wanted, asdict(wanted))
+        return replace(dataset, origin=printable(origin))
 
     @classmethod
     def _from_labels(

@@ -70,12 +70,12 @@ def matches(pattern: str) -> list[str]:
     Raises:
         DataError: the range has too many numbers.
     """
-    named = _expanded(pattern)
+    named = expanded(pattern)
     found = {path for name in named for path in (glob.glob(name, recursive=True) if glob.has_magic(name) else [name])}
     return sorted(found, key=os.fsencode)
 
 
-def _expanded(pattern: str) -> list[str]:
+def expanded(pattern: str) -> list[str]:
     """A pattern with its range of numbers written out."""
     match = _RANGE.search(pattern)
     if match is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from topwork.data.archives import is_archive, open_archive
-from topwork.data.buckets import find_objects
+from topwork.data.buckets import fetch_files, find_objects
 from topwork.data.decoding import MAX_BYTES, begins_as_image
 from topwork.data.shards import is_pattern, is_table, matches, shards_in
 from topwork.data.sources import ArchiveImages, EncodedImage, FileImages, ImageSource, JoinedImages
@@ -96,7 +96,11 @@ def _each(words: Iterable[str], tables: _Tables, stdin: BinaryIO | None) -> Iter
 
 def _named(word: str, tables: _Tables, matches: list[str] | None) -> Iterator[str | ImageSource]:
     if is_address(word):
-        yield _remote_images(word, tables.reporter)
+        local = fetch_files(word, tables.reporter or Reporter())
+        if local is None:
+            yield _remote_images(word, tables.reporter)
+        else:
+            yield from _named(local, tables, _matches(local))
         return
     for path in [word] if matches is None else matches:
         if os.path.isdir(path):
