@@ -145,6 +145,7 @@ def test_review_finds_what_was_planted_and_keeps_decisions(unlabelled: Path, ope
         assert not {found["copy"]["key"], label["key"]} & set(keys)
         page.post("/api/review", key="gone:7", do="exclude", ids=[7])
         assert [item["id"] for item in page.post("/api/undo")["undone"]] == [7]
+        page.wait(lambda state: not state["fitting"])
         assert page.client.get(f"/api/state?after={page.get('/api/state')['version']}").status_code == 204
         assert "no longer there" in page.post("/api/review", 400, key="copy:0,1", do="keep")["error"]
 
