@@ -285,7 +285,7 @@ def test_really_full_disk(photos: Path, tmp_path: Path) -> None:
 
 def test_ctrl_c_says_what_is_kept_and_the_next_run_goes_on_there(tmp_path: Path, own_cache: Path) -> None:
     random = np.random.default_rng(0)
-    for i in range(800):
+    for i in range(2000):
         folder = tmp_path / "photos" / f"class {i % 2}"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / f"{i}.png")
@@ -306,9 +306,9 @@ def test_ctrl_c_says_what_is_kept_and_the_next_run_goes_on_there(tmp_path: Path,
     assert "Traceback" not in rest
     assert "Interrupted. The features computed so far are kept" in rest
     (kept,) = (summary for summary in store.summaries() if summary.facts["view"] == "plain")
-    assert 0 < kept.n_images < 800
+    assert 0 < kept.n_images < 2000
     done = subprocess.run([*command, "--json"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["n_extracted"] == 800 - kept.n_images
+    assert json.loads(done.stdout)["n_extracted"] == 2000 - kept.n_images
 
 
 def test_a_stray_folder_beside_train_and_test_is_named(topwork: Topwork, tmp_path: Path) -> None:

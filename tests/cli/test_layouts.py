@@ -257,7 +257,7 @@ def test_what_is_advised_about_small_classes_is_accepted(topwork: Topwork, tmp_p
     assert "--ignore-class cedar" in answer.err
     assert train(topwork, "t.csv", "--group-column", "site", "--ignore-class", "cedar").status == 0
     (tmp_path / "t.csv").write_text("\n".join(["path,label", *[f"{i}.png,{i / 7}" for i in range(60)]]))
-    answer = train(topwork, "t.csv", "--out", "other")
+    answer = topwork("train", "t.csv", "--size", "32", "--out", "other")
     assert "60 of 60 classes have too few images" in answer.err
     assert "put them into a few classes first" in answer.err
     assert "--min-images" not in answer.err

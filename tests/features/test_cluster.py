@@ -133,10 +133,10 @@ def test_a_driver_that_is_killed_leaves_nothing_running_and_loses_nothing(
     assert driver.wait() == -signal.SIGKILL
     n_before = len(shards_in(tmp_path / "store"))
     assert 3 <= n_before < 150
+    assert topwork(*command).status == 0
     while processes_with(mark) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert not processes_with(mark)
-    assert topwork(*command).status == 0
     found = [ShardResult.from_bytes(content, with_values=True) for content in shards_in(tmp_path / "store").values()]
     digests = np.concatenate([result.digests for result in found])
     assert len(digests) == len(np.unique(digests)) == 150

@@ -74,7 +74,8 @@ def predict(
     """Say what is on IMAGES, by the classifier in RUN.
 
     IMAGES are files, folders, quoted patterns ('new/**/*.jpg'), tables (.csv, .tsv, .parquet), archives, addresses such
-    as s3://bucket/new/, or - for standard input. RUN is a run folder, or its address. Those that can't be read are named among the answers; the exit status is then 1.
+    as s3://bucket/new/, or - for standard input. RUN is a run folder, or its address. Images that can't be read are
+    named among the answers; the exit status is then 1.
     """
     from topwork.classifier.loading import load_classifier
     from topwork.prediction.rows import Wording
