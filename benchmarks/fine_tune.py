@@ -1,6 +1,6 @@
 """What fine-tuning gains, on tasks far from photographs of things and near them; and whether all its ways agree.
 
-    python benchmarks/fine_tune.py far --data DATA --cache CACHE [--draws 3]
+    python benchmarks/fine_tune.py far --data DATA --cache CACHE [--draws 3] [--task "digits on photographs"]
     python benchmarks/fine_tune.py near --data DATA --cache CACHE [--network starter] [--draws 3]
     python benchmarks/fine_tune.py agreement --data DATA
     python benchmarks/fine_tune.py kills [--kills 30]
@@ -92,6 +92,8 @@ def show_far(given: argparse.Namespace) -> None:
     results = Results(given.cache / "fine_tune.jsonl")
     print("| task | network | linear top, % | all stages | last stage | with 4 views |\n" + "|---" * 6 + "|")
     for name, pictures, labels, _ in list(tasks(given.data))[:2]:
+        if given.task not in (None, name):
+            continue
         found = []
         for seed in range(given.draws):
             dataset = split_of(pictures, labels, N_FAR, seed)
@@ -269,6 +271,8 @@ def main() -> None:
         add_folders(part)
         part.add_argument("--network", choices=list(SIZES), default="starter")
         part.add_argument("--draws", type=int, default=3)
+        if name == "far":
+            part.add_argument("--task", choices=["quarter turns", "digits on photographs"], help="this one alone")
         part.set_defaults(show=show_part)
     part = parts.add_parser("kills")
     part.add_argument("--kills", type=int, default=30)

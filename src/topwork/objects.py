@@ -70,7 +70,9 @@ class Objects(Protocol):
 
 def open_objects(address: str) -> Objects:
     """The objects below an address such as `s3://bucket/features/`, or in a local folder."""
-    return Prefix(address.rstrip("/") + "/") if is_address(address) else FolderObjects(address)
+    if is_address(address):
+        return Prefix(address.rstrip("/") + "/")
+    return FolderObjects(os.path.abspath(address))  # workers elsewhere may begin in another folder
 
 
 def is_address(text: str) -> bool:

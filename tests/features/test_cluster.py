@@ -52,7 +52,7 @@ def test_a_cluster_answers_what_one_process_answers(photos: Path, tmp_path: Path
     assert topwork("train", photos, *STARTER, "--out", "run").status == 0
     (photos / "ash" / "broken.jpg").write_bytes(b"no picture")
     for out, options in (("plain/", ()), ("ray/", ("--ray", "local"))):
-        answer = topwork("predict", tmp_path / "run", photos, "--out", out, "--shard-size", "10", *options)
+        answer = topwork("predict", "run", photos, "--out", out, "--shard-size", "10", *options)
         assert answer.status == 1
         assert "4 of 4 shards in the store, with 37 of 37 images" in answer.err
         assert "ash/broken.jpg: not a JPEG" in answer.err

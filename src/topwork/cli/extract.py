@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import Any
 
@@ -53,6 +54,9 @@ def extract(source: str, **options: Any) -> None:
             "Name a --backbone, and a --precision that is not auto: all machines must take the same."
         )
     require_one_way(options)
+    for name in ("backbone", "weights"):
+        if options[name] and os.path.exists(options[name]):
+            options[name] = os.path.abspath(options[name])  # workers elsewhere may begin in another folder
     reporter = reporter_for(options["quiet"])
     store = open_objects(options["store"])
     plan = find_plan(source, store) if options["status"] or options["part"] else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,8 +160,10 @@ def _answer_in_parts(
     reporter.note(f"{counted(plan.n_images, 'image')} in {counted(len(plan), 'shard')}")
     work = ShardedWork(plan, store, AnswerParts(classifier, wording))
 
+    place = run if is_address(run) else os.path.abspath(run)  # workers elsewhere may begin in another folder
+
     def load() -> AnswerParts:
-        return AnswerParts(load_classifier(run, device=options["device"]), wording)
+        return AnswerParts(load_classifier(place, device=options["device"]), wording)
 
     progress = make_as_asked(work, load, options, reporter)
     whole = progress_of(work) if options["part"] else progress
