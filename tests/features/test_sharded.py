@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from helpers import make_photo, make_photos, upload
+from topwork.classifier.loading import load_classifier
 from topwork.data import decoding
 from topwork.features.sharded import ShardResult
 from topwork.features.store import summaries
@@ -86,6 +87,26 @@ def test_training_on_extracted_features_is_as_without(
     assert "1 of 38 images are not in the store as they are now" in answer.err
     assert found["stored"]["test"] == found["plain"]["test"]
     assert (found["plain"]["n_extracted"], found["stored"]["n_extracted"]) == (36, 1)
+
+
+def test_half_precision_takes_half_and_answers_alike(
+    flawed: Path, tmp_path: Path, topwork: Callable[..., Any], own_cache: Path
+) -> None:
+    assert topwork("extract", flawed, "--store", "store", *SHARDS).status == 0
+    whole = sum(map(len, shards_in(tmp_path / "store").values()))
+    assert topwork("extract", flawed, "--store", "store", *SHARDS, "--half").status == 0
+    assert sum(map(len, shards_in(tmp_path / "store").values())) < 1.6 * whole
+    for out, options in (("plain", ()), ("half", ("--half",)), ("fetched", ("--half", "--store", "store"))):
+        answer = topwork("train", flawed, *STARTER, *options, "--out", out, "--json")
+        assert answer.status == 0, answer.err
+        assert json.loads(answer.out)["n_extracted"] == (0 if out == "fetched" else 36)  # never one for the other
+    images = sorted(flawed.rglob("*.png"))[:12]
+    plain, half, fetched = (
+        load_classifier(tmp_path / name).predict_proba(images) for name in ("plain", "half", "fetched")
+    )
+    assert np.array_equal(half, fetched)
+    assert 0 < np.abs(plain - half).max() < 2e-3
+    assert sorted(summary.n_bytes // 10_000 for summary in summaries() if summary.facts["view"] == "plain") == [4, 9]
 
 
 def test_a_sample_is_the_same_with_a_store_and_without(

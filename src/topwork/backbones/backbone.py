@@ -38,6 +38,7 @@ class Backbone:
         precision: of its arithmetic.
         output: of a network from a file, the output or tensor inside that becomes features; of one of Keras's, the
             layer whose maps do, where that isn't the last; else empty.
+        half: whether its features are kept in half precision (float16); they are computed as `precision` says.
     """
 
     card: Card
@@ -46,6 +47,7 @@ class Backbone:
     pooling: Pooling = "avg"
     precision: Precision = "f32"
     output: str = ""
+    half: bool = False
 
     @property
     def size(self) -> int:
@@ -88,6 +90,7 @@ class Backbone:
             "pooling": self.pooling,
             "precision": self.precision,
             **({"output": self.output} if self.output else {}),
+            **({"dtype": "<f2"} if self.half else {}),
             **self.recipe.facts(),
         }
 
@@ -102,7 +105,8 @@ class Backbone:
     @property
     def graph_folder(self) -> Path:
         """Where the graph is kept, and what is compiled from it."""
-        facts = {key: value for key, value in self.facts().items() if key not in ("precision", *self.recipe.facts())}
+        others = ("precision", "dtype", *self.recipe.facts())
+        facts = {key: value for key, value in self.facts().items() if key not in others}
         return cache_dir() / "graphs" / f"{self.card.name}-{self.size}-{self.pooling}-{fingerprint(facts)}"
 
     def _make_graph(self, folder: Path) -> None:
@@ -162,6 +166,7 @@ def load_backbone(
     bgr: bool = False,
     frame: Frame | None = None,
     value_range: ValueRange | None = None,
+    half: bool = False,
     seed: int = 0,
     offline: bool = False,
     reporter: Reporter | None = None,
@@ -192,6 +197,7 @@ def load_backbone(
         value_range: of pictures with 16 or 32 bits a channel, the values that become black and white, such as (0, 4095)
             for a 12-bit detector. None: what the images for training use, where a classifier is trained; else 0 to
             65,535.
+        half: keep features in half precision, which takes half the disk.
         seed: of random weights.
         offline: never use the network.
         reporter: hears of downloads and warnings.
@@ -214,10 +220,11 @@ def load_backbone(
         fetched = fetch_network(name, offline=offline, reporter=reporter or Reporter())
         file = graph_file.read_network_file(fetched.path, size=size or 0, origin=fetched.reference)
         backbone = _from_file(file, fetched.name, size, pooling, precision, output, mean, std, bgr, frame, value_range)
-        return replace(backbone, card=replace(backbone.card, licence=fetched.licence))
+        return replace(backbone, card=replace(backbone.card, licence=fetched.licence), half=half)
     if graph_file.is_network_file(name):
         file = graph_file.read_network_file(Path(name), size=size or 0)
-        return _from_file(file, file.name, size, pooling, precision, output, mean, std, bgr, frame, value_range)
+        backbone = _from_file(file, file.name, size, pooling, precision, output, mean, std, bgr, frame, value_range)
+        return replace(backbone, half=half)
     card = find_card(name)
     if output is not None or mean is not None or std is not None or bgr:
         raise OptionError(f"output, mean, std and bgr are of networks from files; what {card.name} needs is known.")
@@ -232,12 +239,12 @@ def load_backbone(
         graph_file.choose_size(file, checked_size)
         framed = Recipe(checked_size, value_range, frame or card.frame, card.crop, card.filter)
         _, how = graph_file.choose_output(file, card.output, pooling or card.pooling)
-        return Backbone(card, file.weights, framed, how, precision, card.output)
+        return Backbone(card, file.weights, framed, how, precision, card.output, half)
     if pooling in ("token", "patches"):
         raise OptionError(f"{card.name} has no tokens: pooling is avg, max or flatten.")
     recipe = Recipe(checked_size, value_range, frame or "crop")
     found = resolve_weights(card, weights, seed=seed, offline=offline, reporter=reporter or Reporter())
-    return Backbone(card, found, recipe, pooling or "avg", precision)
+    return Backbone(card, found, recipe, pooling or "avg", precision, half=half)
 
 
 def _from_file(

@@ -159,6 +159,7 @@ def backbone_options(function: Function) -> Function:
             help="Of pictures with 16 or 32 bits a channel, the values that become black and white, such as 0,4095.  "
             "[default: what the images for training use]",
         ),
+        click.option("--half", is_flag=True, help="Keep features in half precision, which takes half the disk."),
         click.option("--offline", is_flag=True, help="Never use the network."),
     )
     for option in reversed(options):
@@ -232,6 +233,7 @@ def load_with(load: Callable[..., Backbone], options: dict[str, Any], reporter: 
         bgr=options["bgr"],
         frame=options["frame"],
         value_range=options["value_range"],
+        half=options["half"],
         seed=seed,
         offline=options["offline"],
         reporter=reporter,

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from topwork.backbones.engines import Engine, open_engine
+from topwork.backbones.engines import Engine
 from topwork.data.decoding import digest_of
 from topwork.data.images import digest_of_unreadable
 from topwork.errors import BadImageError, EnvironmentProblem, OptionError, TopworkError
+from topwork.features.extraction import feature_engine
 from topwork.features.pipeline import BadImage
 from topwork.features.plan import Shard
 from topwork.features.sharded import (
@@ -119,7 +120,7 @@ class _Worker:
                 "A node of the cluster has another version of Topwork, or other weights, than the machine that you "
                 "started from. Install the same on all."
             )
-        self.engine = open_engine(self.product.backbone, self.settings.device)
+        self.engine = feature_engine(self.product.backbone, self.settings.device)
 
     def compute(self, shard: Shard, key: str | None) -> bytes:
         """Write what a whole shard gives under `key`; where that is None, give back the vectors of a part of one."""

@@ -98,11 +98,17 @@ def extract_features(
     title = "Extracting features of flipped views" if flip else "Extracting features"
 
     def engine() -> Engine:
-        plain = open_engine(backbone, device)
+        plain = feature_engine(backbone, device)
         return _FlippingEngine(plain) if flip else plain
 
     view = _View(title, feature_facts(backbone, flip=flip), backbone.recipe, engine)
     return _extract(dataset, view, on_bad_image, reporter, thumbnails)
+
+
+def feature_engine(backbone: Backbone, device: Device = "auto") -> Engine:
+    """What computes the features that are kept: in half precision where the backbone says so."""
+    plain = open_engine(backbone, device)
+    return _HalfEngine(plain) if backbone.half else plain
 
 
 def extract_activations(
@@ -131,7 +137,7 @@ def extract_activations(
         facts["augmentation"] = AUGMENTATION_VERSION
     title = f"Extracting activations of view {view}" if view else "Extracting activations"
     engine = partial(_ActivationEngine, backbone, device, view)
-    return _extract(dataset, _View(title, facts, backbone.recipe, engine), "skip", reporter or Reporter())
+    return _extract(dataset, _View(title, facts, backbone.recipe, engine, "<f2"), "skip", reporter or Reporter())
 
 
 def extract_thumbnails(dataset: Images, side: int, *, reporter: Reporter | None = None) -> Features:
@@ -171,6 +177,7 @@ class _View:
     facts: dict[str, Any]
     recipe: Recipe
     open_engine: Callable[[], Engine]
+    dtype: str = "<f4"
 
 
 class _PixelEngine:
@@ -197,21 +204,29 @@ class _FlippingEngine:
         return self._plain.run((tag, np.ascontiguousarray(batch[:, :, ::-1])) for tag, batch in batches)
 
 
-class _ActivationEngine:
+class _HalfEngine:
+    """An engine that gives float16."""
+
+    def __init__(self, plain: Engine) -> None:
+        self._plain = plain
+        self.n_features, self.batch_size = plain.n_features, plain.batch_size
+
+    def run(self, batches: Iterable[tuple[Tag, ImageArray]]) -> Iterator[tuple[Tag, FloatArray]]:
+        for tag, values in self._plain.run(batches):
+            with np.errstate(over="ignore"):  # what does not fit becomes infinite, and its image counts as bad
+                yield tag, values.astype(np.float16)
+
+
+class _ActivationEngine(_HalfEngine):
     """An engine that gives maps in float16, of the images or of an augmented view of them."""
 
     def __init__(self, backbone: Backbone, device: Device, view: int) -> None:
-        self._plain: Engine = (
-            _PixelEngine(backbone.size) if backbone.output == PIXELS else open_engine(backbone, device)
-        )
+        super().__init__(_PixelEngine(backbone.size) if backbone.output == PIXELS else open_engine(backbone, device))
         self._view = view
-        self.n_features, self.batch_size = self._plain.n_features, self._plain.batch_size
 
     def run(self, batches: Iterable[tuple[Tag, ImageArray]]) -> Iterator[tuple[Tag, FloatArray]]:
         seen = ((tag, augmented(batch, self._view)) for tag, batch in batches) if self._view else batches
-        for tag, values in self._plain.run(seen):
-            with np.errstate(over="ignore"):  # what does not fit becomes infinite, and its image counts as bad
-                yield tag, values.astype(np.float16)
+        return super().run(seen)
 
 
 class _LateEngine:
@@ -256,7 +271,7 @@ def _extract(
     )
     _require_few(len(bad), len(dataset), bad[0] if bad else None)
     indices = np.flatnonzero(places >= 0)
-    values = kept.read(places[indices])
+    values = kept.read(places[indices], view.dtype)
     seconds = time.perf_counter() - began
     return Features(values, indices, bad, fingerprint(view.facts), n_extracted, seconds)
 

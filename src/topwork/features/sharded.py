@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topwork.backbones.backbone import Backbone
-from topwork.backbones.engines import Engine, open_engine
+from topwork.backbones.engines import Engine
 from topwork.data.images import Images, UnlabelledImages
 from topwork.data.sources import ObjectImages
 from topwork.errors import DataError, OptionError, StorageError
-from topwork.features.extraction import feature_facts
+from topwork.features.extraction import feature_engine, feature_facts
 from topwork.features.intake import NewImages
 from topwork.features.pipeline import BadImage, FeatureStream, in_order
 from topwork.features.plan import Plan, Shard, find_plan, mark_of_file
@@ -133,7 +133,7 @@ class KeptVectors:
         return fingerprint(feature_facts(self.backbone))
 
     def content(self, shard: Shard, result: ShardResult) -> bytes:
-        return result.as_bytes()
+        return replace(result, values=result.values.astype("<f2" if self.backbone.half else "<f4")).as_bytes()
 
     def bad(self, content: Callable[[], bytes], head: Callable[[int], bytes]) -> tuple[BadImage, ...]:
         return read_result(content, head).bad
@@ -262,7 +262,7 @@ def make_shards(
             shard = plan.shard(number)
             key = work.key(shard)
             if key not in done:
-                engine = engine or open_engine(work.product.backbone, device)
+                engine = engine or feature_engine(work.product.backbone, device)
                 result = extract_shard(shard, engine, work.product.backbone)
                 work.store.put_new(key, work.product.content(shard, result))
             task.advance()

@@ -98,15 +98,15 @@ class KeptFeatures:
             set_aside(shard.path)
         return is_whole
 
-    def read(self, places: IntArray) -> FloatArray:
-        """The features at `places`, as from `find` and none of them -1: `(N, D)`.
+    def read(self, places: IntArray, dtype: str | None = None) -> FloatArray:
+        """The features at `places`, as from `find` and none of them -1: `(N, D)`, in another `dtype` if one is given.
 
         They lie in memory if they fit there twice, so that there is room for the top's copy; else in a file.
 
         Raises:
             StorageError: they were deleted after these were found, or have no room in memory or on the disk.
         """
-        result = new_array((len(places), self.n_features), copies=2, dtype=self.dtype)
+        result = new_array((len(places), self.n_features), copies=2, dtype=dtype or self.dtype)
         start = 0
         for shard in self._shards:
             inside = np.flatnonzero((places >= start) & (places < start + len(shard.digests)))
