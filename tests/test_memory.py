@@ -94,3 +94,27 @@ def test_limits_of_control_groups_count(
     assert available_memory() == 2_500_000
     (group / limit).write_text("max\n" if controller == "" else f"{2**63 - 4096}\n")
     assert available_memory() > 10**7
+
+
+@pytest.mark.parametrize(
+    ("controllers", "files", "expected"),
+    [
+        ("", {"cpu.max": "150000 100000"}, 2),
+        ("", {"cpu.max": "max 100000"}, 64),
+        ("cpu,cpuacct", {"cpu.cfs_quota_us": "400000", "cpu.cfs_period_us": "100000"}, 4),
+        ("cpu,cpuacct", {"cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "100000"}, 64),
+        ("memory", {"cpu.max": "100000 100000"}, 64),
+    ],
+)
+def test_processors_are_those_of_the_control_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, controllers: str, files: dict[str, str], expected: int
+) -> None:
+    group = tmp_path / controllers / "jobs"
+    group.mkdir(parents=True)
+    for name, text in files.items():
+        (group / name).write_text(text + "\n")
+    (tmp_path / "cgroup").write_text(f"4:{controllers}:/jobs/mine\n")
+    monkeypatch.setattr(memory, "_PROCESS_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path)
+    monkeypatch.setattr(memory.os, "sched_getaffinity", lambda process: range(64), raising=False)
+    assert memory.available_processors() == expected

@@ -1,4 +1,4 @@
-"""Large arrays: rows of some that are not copied, and room for new ones, in memory or else in a file."""
+"""What this process may take of the machine: large arrays in memory or else in a file, rows uncopied; processors."""
 
 from __future__ import annotations
 
@@ -150,20 +150,41 @@ def _free_on_machine() -> int:
     return sys.maxsize
 
 
-def _free_in_groups() -> Iterator[int]:
-    """What the limits of each control group leave (Linux; versions 1 and 2), this process's and those around it."""
+def available_processors() -> int:
+    """How many processors this process may use: those that it may run on, within the limits of its control groups."""
+    n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([n, *(limit for group in _groups("cpu") for limit in _processors_of(group))]))
+
+
+def _groups(controller: str) -> Iterator[Path]:
+    """The control groups that limit this process (Linux; versions 1 and 2): its own, and those around it."""
     try:
         lines = _PROCESS_GROUPS.read_text("utf-8").splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers in ("", "memory"):
+        if controllers == "" or controller in controllers.split(","):
             root = _GROUPS / controllers
             folder = root / path.lstrip("/")
-            for group in (folder, *folder.parents):
-                if group.is_relative_to(root):  # seen from within a container, only the outermost may be there
-                    yield from _free_in_group(group)
+            # seen from within a container, only the outermost may be there
+            yield from (group for group in (folder, *folder.parents) if group.is_relative_to(root))
+
+
+def _processors_of(group: Path) -> Iterator[int]:
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((group / name).read_text("utf-8") for name in names).split()
+        except (OSError, ValueError):
+            continue
+        if quota not in ("max", "-1"):
+            yield math.ceil(int(quota) / int(period))
+
+
+def _free_in_groups() -> Iterator[int]:
+    """What the limits of each control group leave."""
+    for group in _groups("memory"):
+        yield from _free_in_group(group)
 
 
 def _free_in_group(group: Path) -> Iterator[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from topwork.backbones.engines import Engine
 from topwork.data.decoding import Payload, StoredImage, quiet_pillow, read_encoded, read_square
 from topwork.data.sources import ImageSource
 from topwork.errors import BadImageError
+from topwork.memory import available_processors
 from topwork.recipe import Recipe
 from topwork.types import FloatArray, ImageArray, IntArray
 
@@ -77,7 +77,7 @@ class FeatureStream:
 
     def __iter__(self) -> Iterator[tuple[IntArray, FloatArray]]:
         """`(b,)` positions and their `(b, D)` float32 features, batch by batch."""
-        with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        with quiet_pillow(), ThreadPoolExecutor(available_processors()) as pool:
             try:
                 batches = self._batches(pool)
                 if (first := next(batches, None)) is None:
@@ -100,7 +100,7 @@ class FeatureStream:
     def _batches(self, pool: ThreadPoolExecutor) -> Iterator[tuple[IntArray, ImageArray]]:
         payloads = enumerate(self.source.payloads(self.rows))
         running: deque[tuple[int, int, Future[tuple[IntArray, ImageArray, list[BadImage]]]]] = deque()
-        most_ahead = 2 * (os.cpu_count() or 1) + 2
+        most_ahead = 2 * available_processors() + 2
         # as long as none is wanted, one: two threads that read small files wait for each other's lock
         ahead = most_ahead if self.intake is None else 1
         while True:

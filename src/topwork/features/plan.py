@@ -90,7 +90,10 @@ def make_plan(address: str, store: Objects, *, images_of_shard: int = IMAGES_OF_
             writer.write_table(pa.table({"image": keys, "mark": marks}, schema), row_group_size=images_of_shard)
             number += 1
     if number == 0:
-        raise DataError(f"There is no image below {printable(address)!r}.")
+        raise DataError(
+            f"There is no image below {printable(address)!r}. Expected image files or objects; images in tables and "
+            "archives are no parts that can be shared."
+        )
     content = written.getvalue()
     folder = _folder_of(address)
     there = sorted(found.key for found in store.objects(folder))

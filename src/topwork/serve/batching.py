@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
 import threading
 import time
 from collections import deque
@@ -22,6 +21,7 @@ from topwork.classifier.answers import Answer, make_answer
 from topwork.classifier.classifier import ImageClassifier
 from topwork.data.decoding import read_square
 from topwork.errors import BadImageError
+from topwork.memory import available_processors
 from topwork.serve.body import SentImage
 from topwork.serve.limits import Limits
 from topwork.serve.metrics import Metrics
@@ -66,7 +66,7 @@ class Batcher:
         # one more than processors, so that one decodes while the others compute
         self._workers = [
             threading.Thread(target=self._work, name=f"topwork-{i}", daemon=True)
-            for i in range((os.cpu_count() or 1) + 1)
+            for i in range(available_processors() + 1)
         ]
 
     def warm_up(self) -> None:

@@ -17,7 +17,6 @@ no loss below 1/M of M examples is pursued, even where all of them are answered 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from numpy.typing import ArrayLike
 
 from topwork.data.splits import deal_folds, draw_units
 from topwork.errors import OptionError
-from topwork.memory import BLOCK, Rows, blocks, new_array
+from topwork.memory import BLOCK, Rows, available_processors, blocks, new_array
 from topwork.tops.base import ClassWeight, DenseTop, OnRow, numbered_folds
 from topwork.tops.dense_stack import DenseStack, softmax
 from topwork.types import FloatArray, IntArray
@@ -185,7 +184,7 @@ class LinearTop(DenseTop):
         problem = self._folded(everything, folds, weights) if self.n_folds_ else everything
         judges = np.flatnonzero(folds >= 0) if self.n_folds_ else np.arange(len(y))
         # our own threads over blocks: those of BLAS wait for each other, and beside other programs ten times as long
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(_PARTS, os.cpu_count() or 1)) as pool:
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(_PARTS, available_processors())) as pool:
             chosen = self._sweep(values, problem, judges, folds, weights, pool, on_row)
             solution = chosen.solution.mean(axis=1, keepdims=True)
             if self.n_folds_:
