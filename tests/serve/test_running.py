@@ -45,6 +45,7 @@ def test_stopping_finishes_what_was_begun(saved: Path, serve: Callable[..., Any]
                 text = (await client.get(f"{address}/metrics")).text
                 if float(text.split("\ntopwork_waiting_images ")[1].split("\n")[0]) > 0:
                     break
+            await asyncio.sleep(0.1)  # on a busy machine, the last of them may be on their way yet
             process.send_signal(how)
             return await asyncio.gather(*asked)
 
