@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import stat
 import sys
@@ -80,6 +81,8 @@ def _temporary_cache(wanted: Path | None) -> Path:
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn a failed write below `path` into a `StorageError` that says what to do."""
+    if re.match(r"\w{2,}:/", str(path)):  # what a Path makes of an address; it would be a folder called `s3:`
+        raise StorageError(f"Can't write {printable(str(path))!r}: expected a place on this machine.")
     try:
         yield
     except TopworkError:

@@ -24,6 +24,7 @@ from topwork.data.dataset import ImageDataset
 from topwork.errors import ObjectStoreError, StorageError
 from topwork.objects import Prefix
 from topwork.progress import Task
+from topwork.runs.run import train
 
 SMALL = ("--backbone", "starter", "--size", "32")
 
@@ -118,6 +119,16 @@ class Room(NamedTuple):
     total: int
     used: int
     free: int
+
+
+def test_what_is_written_stays_on_this_machine(tmp_path: Path, photos: Path, topwork: Callable[..., Any]) -> None:
+    for command in (("train", photos), ("check", photos), ("compare", photos, "--backbones", "starter,densenet121")):
+        answer = topwork(*command, "--out", "s3://bucket/runs/one")
+        assert answer.status == 2
+        assert "Expected a place on this machine" in answer.err
+    with pytest.raises(StorageError, match="expected a place on this machine"):
+        train(ImageDataset.load(photos), out="s3://bucket/runs/one")
+    assert not list(tmp_path.glob("s3:*"))
 
 
 def test_splits_are_read_from_keys(bucket: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from topwork.cli.options import (
+    OutPath,
     backbone_options,
     data_options,
     device_option,
@@ -35,9 +36,7 @@ SHOWN = 5
 @click.command(epilog=EPILOG)
 @click.argument("source")
 @backbone_options
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write all findings as CSV."
-)
+@click.option("--out", type=OutPath(dir_okay=False, path_type=Path), metavar="FILE", help="Write all findings as CSV.")
 @data_options
 @device_option
 @output_options

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from topwork.cli.options import data_options, device_option, load_dataset, output_options, reporter_for
+from topwork.cli.options import OutPath, data_options, device_option, load_dataset, output_options, reporter_for
 from topwork.cli.words import say, say_json
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--budget", type=_Duration(), help="How long it may take, such as 10m.  [default: until it is done]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of images held out to choose L2.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw it on an HTML page.")
+@click.option("--out", type=OutPath(dir_okay=False, path_type=Path), metavar="FILE", help="Draw it on an HTML page.")
 @click.option("--offline", is_flag=True, help="Never use the network.")
 @data_options
 @device_option

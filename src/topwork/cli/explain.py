@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from topwork.cli.options import device_option
+from topwork.cli.options import OutPath, device_option
 from topwork.cli.words import say
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ Examples:
 @click.option("--class", "class_name", metavar="NAME", help="Explain this class.  [default: the most probable one]")
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutPath(dir_okay=False, path_type=Path),
     default=Path("explanation.html"),
     show_default=True,
     metavar="FILE",

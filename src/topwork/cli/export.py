@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from topwork.cli.options import data_options, load_dataset, reporter_for
+from topwork.cli.options import OutPath, data_options, load_dataset, reporter_for
 from topwork.cli.words import say
 from topwork.export.formats import FORMATS
 
@@ -41,7 +41,7 @@ Examples:
     help="Fix its input to squares of the backbone's size; use.py makes them.  [default: pictures of any size]",
 )
 @click.option("--no-unknown", is_flag=True, help="Leave out what tells unknown images, and with it training features.")
-@click.option("--out", type=click.Path(), metavar="FOLDER", help="Where to.  [default: RUN/exports/FORMAT]")
+@click.option("--out", type=OutPath(), metavar="FOLDER", help="Where to.  [default: RUN/exports/FORMAT]")
 @click.option("--data", "source", metavar="SOURCE", help="Where the run's images are now.  [default: where they were]")
 @data_options
 @click.option("--quiet", "-q", is_flag=True, help="No progress; only the result, warnings and errors.")

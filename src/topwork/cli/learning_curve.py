@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from topwork.cli.options import (
+    OutPath,
     backbone_options,
     data_options,
     device_option,
@@ -33,7 +34,7 @@ Examples:
 @backbone_options
 @click.option("--draws", type=click.IntRange(2), default=5, show_default=True, help="Of training images, at each size.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw it on an HTML page.")
+@click.option("--out", type=OutPath(dir_okay=False, path_type=Path), metavar="FILE", help="Draw it on an HTML page.")
 @data_options
 @device_option
 @output_options

@@ -167,6 +167,17 @@ def backbone_options(function: Function) -> Function:
     return function
 
 
+class OutPath(click.Path):
+    """Where something is written: on this machine."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from topwork.objects import is_address
+
+        if is_address(str(value)):
+            self.fail(f"Expected a place on this machine; got {value!r}. Write it here, and copy it there.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class _Range(click.ParamType):  # type: ignore[type-arg]
     name = "LOW,HIGH"
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from topwork.cli.options import (
+    OutPath,
     backbone_options,
     data_options,
     device_option,
@@ -142,7 +143,7 @@ class _TestAs(click.ParamType):  # type: ignore[type-arg]
 @click.option("--no-check", is_flag=True, help="Don't look for copies, wrong labels and strange images.")
 @click.option("--mlflow", is_flag=True, help="Log the run to MLflow too; MLFLOW_TRACKING_URI says where.")
 @click.option("--tensorboard", is_flag=True, help="Log the run for TensorBoard too, in its folder.")
-@click.option("--out", type=click.Path(), metavar="FOLDER", help="The run folder.  [default: runs/NAME-1, -2, …]")
+@click.option("--out", type=OutPath(), metavar="FOLDER", help="The run folder.  [default: runs/NAME-1, -2, …]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Random seed.")
 @device_option
 @output_options
