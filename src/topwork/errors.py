@@ -78,6 +78,10 @@ class ObjectStoreError(TopworkError, OSError):
     """An object store refuses, does not have what was asked for, or does not answer."""
 
 
+class MissingObjectError(ObjectStoreError):
+    """An object is not there, or not any more."""
+
+
 class EnvironmentProblem(TopworkError, RuntimeError):
     """The Python environment stands in the way, such as a Keras backend that can't train."""
 

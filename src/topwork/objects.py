@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from topwork.errors import EnvironmentProblem, ObjectStoreError
+from topwork.errors import EnvironmentProblem, MissingObjectError, ObjectStoreError
 from topwork.files import atomic_file, one_at_a_time, printable, storage_errors
 from topwork.progress import Task
 
@@ -141,14 +141,21 @@ class Prefix:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._patiently(fetch, key)
 
-    def get_each(self, keys: Iterable[str]) -> Iterator[bytes]:
-        """The bytes of objects, in order, while 32 requests are under way."""
+    def get_each(self, keys: Iterable[str]) -> Iterator[bytes | None]:
+        """The bytes of objects, in order, while 32 requests are under way; None of those that are gone."""
         keys = iter(keys)
-        running: deque[Future[bytes]] = deque()
+
+        def get(key: str) -> bytes | None:
+            try:
+                return self.get(key)
+            except MissingObjectError:
+                return None
+
+        running: deque[Future[bytes | None]] = deque()
         with ThreadPoolExecutor(AT_ONCE) as pool:
             try:
                 while True:
-                    running.extend(pool.submit(self.get, key) for key in islice(keys, AT_ONCE - len(running)))
+                    running.extend(pool.submit(get, key) for key in islice(keys, AT_ONCE - len(running)))
                     if not running:
                         return
                     yield running.popleft().result()
@@ -185,7 +192,9 @@ class Prefix:
                 text = str(error).partition("Debug source")[0].strip()
                 is_last = time.monotonic() - began > PATIENCE
                 if not _is_outage(text) or is_last:
-                    raise ObjectStoreError(f"{place}: {_reason(text, is_last)}") from error
+                    is_gone = "status code: 404" in text and key and "NoSuchBucket" not in text
+                    kind = MissingObjectError if is_gone else ObjectStoreError
+                    raise kind(f"{place}: {_reason(text, is_last)}") from error
             if wait == 1.0:
                 logging.getLogger("topwork").warning(
                     "%s: the object store does not answer; it is asked again for up to %d minutes.",
@@ -255,6 +264,8 @@ def _reason(text: str, is_last: bool) -> str:
         return f"the object store did not answer for {PATIENCE / 60:.0f} minutes ({answer}). Run again later."
     if re.search(r"status code: 40[13]", text):
         return f"the object store refuses that ({answer}). Check the credentials, and what they allow."
+    if "empty path segment" in text:
+        return "an object below it has an empty folder name, `//`, in its key. Rename it, or give another address."
     if "status code: 404" in text:
         what = "bucket" if "NoSuchBucket" in text else "object"
         return f"there is no such {what} ({answer}). Check the address."
@@ -277,6 +288,11 @@ def _open(address: str) -> Any:
     obstore = _obstore()
     from obstore.store import from_url
 
+    endpoint = os.environ.get("AWS_ENDPOINT_URL", "http://")
+    if not endpoint.startswith(("http://", "https://")):
+        raise ObjectStoreError(f"AWS_ENDPOINT_URL is {endpoint!r}. Expected it to begin with http:// or https://.")
+    if "#" in address:
+        raise ObjectStoreError(f"{printable(address)!r} has a #, which is not read in addresses. Rename the folder.")
     try:
         return from_url(
             address,

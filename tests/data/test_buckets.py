@@ -131,6 +131,28 @@ def test_what_is_written_stays_on_this_machine(tmp_path: Path, photos: Path, top
     assert not list(tmp_path.glob("s3:*"))
 
 
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("labels.csv", "tables of file names are read from this machine"),
+        ("a#b/", "has a #"),
+        ("no.zip", "no such object"),
+    ],
+)
+def test_addresses_that_are_not_read(bucket: str, source: str, said: str, topwork: Callable[..., Any]) -> None:
+    answer = topwork("train", f"{bucket}{source}", *SMALL)
+    assert answer.status == 1
+    assert said in answer.err
+
+
+def test_an_endpoint_without_its_scheme_is_a_sentence(
+    bucket: str, topwork: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "127.0.0.1:9")
+    objects._open.cache_clear()
+    assert "Expected it to begin with http:// or https://" in topwork("train", bucket, *SMALL).err
+
+
 def test_splits_are_read_from_keys(bucket: str, tmp_path: Path) -> None:
     for split, seed in (("train", 0), ("test", 50)):
         make_photos(tmp_path / "photos" / split, n=2, seed=seed)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import obstore
 import pytest
 
 from helpers import make_photo, make_photos, upload
@@ -21,7 +22,7 @@ from topwork.classifier.loading import load_classifier
 from topwork.data import decoding
 from topwork.features.sharded import ShardResult
 from topwork.features.store import summaries
-from topwork.objects import open_objects
+from topwork.objects import Prefix, open_objects
 
 STARTER = ("--backbone", "starter", "--size", "32")
 SHARDS = (*STARTER, "--shard-size", "5")
@@ -208,6 +209,36 @@ def test_what_was_added_has_a_new_plan_and_the_old_shards_stay(
     after = shards_in(tmp_path / "store")
     assert {name: after[name] for name in before} == before
     assert len(after) == len(before) + 1  # the last shard alone is another
+
+
+def test_an_object_that_is_gone_costs_itself_alone(
+    bucket: str, tmp_path: Path, topwork: Callable[..., Any], own_cache: Path
+) -> None:
+    images = upload(make_photos(tmp_path / "photos", n=4), f"{bucket}photos/")
+    options = ("extract", images, "--store", "store", *STARTER, "--shard-size", "6", "--json")
+    assert topwork(*options, "--part", "0/2").status == 0
+    obstore.delete(Prefix(images)._store(), "cedar/3.jpg")
+    found = json.loads(topwork(*options, "--part", "1/2").out)
+    assert found["shards_done"] == 1
+    (gone,) = found["bad_images"]
+    assert gone["image"] == "cedar/3.jpg"
+    assert "no such object any more" in gone["reason"]
+
+
+def test_features_by_other_options_are_not_read_anew_in_silence(
+    photos: Path, topwork: Callable[..., Any], own_cache: Path
+) -> None:
+    assert topwork("extract", photos, "--store", "store", *SHARDS).status == 0
+    answer = topwork("train", photos, "--store", "store", *STARTER, "--half")
+    assert answer.status == 1
+    assert "no features by starter with these options" in answer.err
+
+
+def test_the_last_size_of_shards_is_kept(photos: Path, tmp_path: Path, topwork: Callable[..., Any]) -> None:
+    assert topwork("extract", photos, "--store", "store", *SHARDS).status == 0
+    before = shards_in(tmp_path / "store")
+    assert topwork("extract", photos, "--store", "store", *STARTER).status == 0
+    assert shards_in(tmp_path / "store") == before
 
 
 def test_damaged_shards_are_named(flawed: Path, tmp_path: Path, topwork: Callable[..., Any]) -> None:

@@ -86,7 +86,7 @@ def classifier_information(path: str | Path) -> ClassifierInformation:
     Raises:
         SavedFileError: there is none, its manifest is damaged, or a newer Topwork wrote it.
     """
-    folder = find_classifier(Path(path))
+    folder = find_classifier(path)
     manifest = read_manifest(folder)
     backbone, record = manifest.backbone, manifest.training
     card = cards().get(backbone["name"])

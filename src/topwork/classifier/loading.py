@@ -44,7 +44,7 @@ def load_classifier(path: str | Path, *, device: Device = "auto") -> ImageClassi
         SavedFileError: it isn't a classifier, is damaged, or was written by a newer Topwork.
         ObjectStoreError: the object store can't be reached.
     """
-    folder = find_classifier(_fetched(str(path)) if is_address(str(path)) else Path(path))
+    folder = find_classifier(path)
     shown = repr(printable(str(folder)))
     manifest = read_manifest(folder)
     facts = manifest.backbone
@@ -113,12 +113,13 @@ def _fetched(address: str) -> Path:
     return folder
 
 
-def find_classifier(path: Path) -> Path:
-    """The folder with the manifest: `path` itself, or `classifier/` in a run folder.
+def find_classifier(path: str | Path) -> Path:
+    """The folder with the manifest: `path` itself, or `classifier/` in a run folder; of an address, a copy.
 
     Raises:
         SavedFileError: neither.
     """
+    path = _fetched(str(path)) if is_address(str(path)) else Path(path)
     for folder in (path, path / "classifier"):
         if (folder / MANIFEST).is_file():
             return folder

@@ -72,7 +72,8 @@ def extract(source: str, **options: Any) -> None:
     if options["status"]:
         progress = progress_of(work)
     else:
-        require_range(plan, work.product.backbone)
+        if not work.is_finished(options["part"] or (0, 1)):
+            require_range(plan, work.product.backbone)
         progress = make_as_asked(work, partial(load, Reporter()), options, reporter)
     if options["as_json"]:
         say_json(progress.as_dict())

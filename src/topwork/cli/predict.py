@@ -84,6 +84,8 @@ def predict(
     in_parts = out is not None and (is_address(out) or out.endswith("/"))
     file = None if out is None or in_parts else Path(out)
     if in_parts:
+        if Path(str(out)).suffix in (".csv", ".jsonl", ".parquet"):
+            raise click.UsageError("At an address, answers are a folder of files: give --out another name.")
         _require_parts(images, kind, watch or replace or image_column or image_root, sharding)
     elif sharding["part"] or sharding["ray"] or sharding["deadline"]:
         raise click.UsageError("--part and --ray write into a folder: give --out FOLDER/ or an address.")
@@ -172,7 +174,7 @@ def _answer_in_parts(
         write_manifest(work, whole)
     end = f"All answers: {MANIFEST} in {printable(out)} lists the files" if is_whole else "Other parts are to come"
     say(f"{progress_text(progress)}\n{end}", err=True)
-    return 1 if progress.bad else 0
+    return 0  # an array job that is finished must not be run again for images that nobody can read
 
 
 def _require_no_class_of_that_name(class_names: tuple[str, ...]) -> None:

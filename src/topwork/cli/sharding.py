@@ -46,7 +46,9 @@ _OPTIONS = (
         metavar="SECONDS",
         help="With --ray: how long a shard may take before an image in it is taken for guilty.  [default: 600]",
     ),
-    click.option("--shard-size", type=click.IntRange(1), default=2000, show_default=True, help="Images a file."),
+    click.option(
+        "--shard-size", type=click.IntRange(1), help="Images a file.  [default: as the last time, at first 2000]"
+    ),
 )
 
 

@@ -173,7 +173,8 @@ def train(source: str, **options: Any) -> None:
     dataset, backbone = load_dataset_and_backbone(
         source, options, reporter, device=options["device"], seed=options["seed"]
     )
-    n_sample = options["sample"] or len(dataset)
+    n_images = len(dataset)
+    n_sample = options["sample"] or n_images
     if options["store"]:
         from topwork.features.sharded import with_extracted
         from topwork.objects import open_objects
@@ -182,9 +183,11 @@ def train(source: str, **options: Any) -> None:
         dataset = with_extracted(
             dataset, backbone, store, choose=lambda images: images.sample(n_sample), reporter=reporter
         )
-    elif n_sample < len(dataset):
+    elif n_sample < n_images:
         dataset.read_digests(reporter)
         dataset = dataset.sample(n_sample)
+    if options["sample"]:
+        reporter.note(f"A sample of {len(dataset):,} of {counted(n_images, 'image')}")
     finished = train_run(
         dataset,
         backbone,

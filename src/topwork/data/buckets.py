@@ -30,6 +30,9 @@ from topwork.words import counted
 _MARKS = "marks.json"
 """Beside fetched files: what the object store said of the content of each."""
 
+_OWN = re.compile(r"(.*/)?(parts-[0-9a-f]{32}|plans/[0-9a-f]{32})/")
+"""Where Topwork keeps answers and plans."""
+
 
 def find_objects(address: str, passed_over: PassedOver) -> ObjectImages:
     """The images below an address, in the order of their keys; or the one that it names.
@@ -77,13 +80,20 @@ def fetch_files(address: str, reporter: Reporter) -> str | None:
         StorageError: there is no room.
         ObjectStoreError: see `Prefix`.
     """
+    if address.lower().endswith((".csv", ".tsv")):
+        raise DataError(
+            f"{printable(address)!r}: tables of file names are read from this machine. Copy it and the images here, or "
+            "give a Parquet table that holds the images."
+        )
     names = expanded(address)
     is_named = glob.has_magic(address) or len(names) > 1 or _is_packed(address)
     above = posixpath.dirname(_plain_part(address)) if is_named else address.rstrip("/")
     prefix = Prefix(f"{above}/")
     if not is_named and not _begins_with_files(prefix):
         return None
-    there = {facts.key: facts for facts in prefix.objects()}
+    is_one = len(names) == 1 and not glob.has_magic(address) and is_named
+    listed = [prefix.facts(posixpath.basename(address))] if is_one else prefix.objects()
+    there = {facts.key: facts for facts in listed if not _OWN.match(facts.key)}
     patterns = [f"/{name.removeprefix(prefix.address)}" for name in names]
     wanted = [
         facts
@@ -93,7 +103,7 @@ def fetch_files(address: str, reporter: Reporter) -> str | None:
     folder = cache_dir() / "fetched" / fingerprint({"address": prefix.address})
     with storage_errors(folder), one_at_a_time(folder):
         marks = read_json(folder / _MARKS) or {}
-        for key in set(marks) - set(there):
+        for key in set() if is_one else set(marks) - set(there):
             (folder / key).unlink(missing_ok=True)
             del marks[key]
         missing = [facts for facts in wanted if marks.get(facts.key) != facts.mark or not (folder / facts.key).exists()]
@@ -117,8 +127,8 @@ def _is_packed(name: str) -> bool:
 
 def _begins_with_files(prefix: Prefix) -> bool:
     """Whether the first of the objects that can be read is a table or an archive."""
-    kinds = (_is_packed(facts.key) for facts in prefix.objects() if _is_packed(facts.key) or _has_suffix(facts.key))
-    return next(kinds, False)
+    keys = (facts.key for facts in prefix.objects() if not _OWN.match(facts.key))
+    return next((_is_packed(key) for key in keys if _is_packed(key) or _has_suffix(key)), False)
 
 
 def _require_room(n_bytes: int, folder: Path, address: str) -> None:

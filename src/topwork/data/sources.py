@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from topwork.data.archives import Archive
-from topwork.data.decoding import Payload
+from topwork.data.decoding import Payload, StoredImage
 from topwork.errors import DataError
 from topwork.files import open_regular, printable
 from topwork.objects import Prefix
@@ -70,6 +71,11 @@ class ArchiveImages:
         return _shown(self.paths[row], self.root)
 
 
+class _GoneObject(StoredImage):
+    def read(self) -> bytes:
+        raise FileNotFoundError(errno.ENOENT, "there is no such object any more")
+
+
 _MOST_HELD = 256 << 20
 """Bytes of objects that stay in memory."""
 
@@ -91,12 +97,16 @@ class ObjectImages:
         return len(self.keys)
 
     def payloads(self, rows: IntArray) -> Iterator[Payload]:
+        """As of every source; an object that was deleted after it was listed can't be read, which costs no other."""
         keys = [self.keys[row] for row in rows]
         are_held = [key in self._held for key in keys]
         fetched = self.prefix.get_each(key for key, is_held in zip(keys, are_held, strict=True) if not is_held)
         n_bytes = sum(map(len, self._held.values()))
         for key, is_held in zip(keys, are_held, strict=True):
             content = self._held[key] if is_held else next(fetched)
+            if content is None:
+                yield _GoneObject()
+                continue
             if not is_held and n_bytes + len(content) <= _MOST_HELD:
                 n_bytes += len(content)
                 self._held[key] = content

@@ -44,6 +44,11 @@ class Plan:
         """How many images there are in all shards."""
         return int(self.table.metadata.num_rows)
 
+    @property
+    def images_of_shard(self) -> int:
+        """How many images its first shard has, which is as many as all but the last have."""
+        return int(self.table.metadata.row_group(0).num_rows)
+
     def shard(self, number: int) -> Shard:
         """The images of one shard."""
         rows = self.table.read_row_group(number).to_pydict()
@@ -74,8 +79,13 @@ class Shard:
         return FileImages(tuple(os.path.join(self.address, key) for key in self.keys), self.address)
 
 
-def make_plan(address: str, store: Objects, *, images_of_shard: int = IMAGES_OF_SHARD) -> Plan:
+def make_plan(address: str, store: Objects, *, images_of_shard: int | None = None) -> Plan:
     """The plan of the images that are below `address` now, kept in `store`.
+
+    Args:
+        address: a folder, or an address in an object store.
+        store: where it is kept.
+        images_of_shard: None takes what the last plan had, so that what was computed serves on; or else 2,000.
 
     Raises:
         DataError: there are none.
@@ -84,6 +94,8 @@ def make_plan(address: str, store: Objects, *, images_of_shard: int = IMAGES_OF_
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
+    before = find_plan(address, store) if images_of_shard is None else None
+    images_of_shard = images_of_shard or (before.images_of_shard if before else IMAGES_OF_SHARD)
     schema, written, number = pa.schema([("image", pa.binary()), ("mark", pa.string())]), io.BytesIO(), 0
     with parquet.ParquetWriter(written, schema) as writer:
         for keys, marks in _in_shards(_listed(address), images_of_shard):

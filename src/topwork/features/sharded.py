@@ -170,6 +170,11 @@ class ShardedWork:
         """The keys of the objects that are there."""
         return frozenset(found.key for found in self.store.objects(self.product.folder))
 
+    def is_finished(self, part: tuple[int, int] = (0, 1)) -> bool:
+        """Whether all objects of a part are there."""
+        done = self.done()
+        return all(self.key(self.plan.shard(number)) in done for number in range(part[0], len(self.plan), part[1]))
+
     def each(
         self, read: Callable[[str], Result], part: tuple[int, int] = (0, 1)
     ) -> Iterator[tuple[Shard, Result | None]]:
@@ -337,6 +342,11 @@ def with_extracted(
                 fatal |= {image.name: image.reason for image in found.bad if image.reason in (CRASHED, HUNG)}
                 there.append((work.key(shard), found.digests[found.places]))
             task.advance()
+    if not known:
+        raise DataError(
+            f"{printable(store.address)!r} has a list of the images in {dataset.origin!r}, and no features by "
+            f"{backbone.name} with these options. Give those with which `topwork extract` was called."
+        )
     is_fatal = np.array([name in fatal for name in dataset.names])
     if is_fatal.any():
         name = dataset.names[int(is_fatal.argmax())]

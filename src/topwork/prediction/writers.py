@@ -39,7 +39,10 @@ def file_kind(path: Path) -> FileKind:
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in get_args(FileKind):
-        raise OptionError(f"Expected a file that ends in .csv, .jsonl or .parquet; got {printable(str(path))!r}.")
+        raise OptionError(
+            f"Expected a file that ends in .csv, .jsonl or .parquet; got {printable(str(path))!r}. For a folder with a "
+            "file for each shard, end it in /."
+        )
     return kind  # type: ignore[return-value]
 
 
