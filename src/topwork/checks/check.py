@@ -255,17 +255,15 @@ def check_dataset(
     backbone = backbone_for(dataset, backbone, reporter=reporter)
     backbone = with_range(backbone, dataset, reporter)
     dataset = dataset.with_range(backbone.recipe.value_range)
-    near_too = len(dataset) <= MOST_FOR_NEAR_COPIES
-    features = features or extract_features(
-        dataset, backbone, thumbnails=THUMBNAIL_SIDE if near_too else 0, device=device, reporter=reporter
-    )
+    thumbnails = thumbnails_for(len(dataset))
+    features = features or extract_features(dataset, backbone, thumbnails=thumbnails, device=device, reporter=reporter)
     indices = features.indices
     labelled = dataset if isinstance(dataset, ImageDataset) else None
     every_label = np.full(len(dataset), UNLABELLED) if labelled is None else labelled.labels
     class_names = () if labelled is None else labelled.class_names
     labels = every_label[indices]
     with reporter.task("Checking the data", 3, "steps") as task:
-        copies = find_copies(dataset, indices, near_too=near_too, reporter=reporter)
+        copies = find_copies(dataset, indices, near_too=thumbnails > 0, reporter=reporter)
         task.advance()
         issues = _NO_ISSUES if labelled is None else _label_issues(labelled, features, seed)
         task.advance()
@@ -299,6 +297,11 @@ def check_dataset(
         n_frames_looked_at=len(for_frames),
         input_size=backbone.size,
     )
+
+
+def thumbnails_for(n_images: int) -> int:
+    """The side in pixels of the thumbnails that a check of so many images compares; 0 where it compares none."""
+    return THUMBNAIL_SIDE if n_images <= MOST_FOR_NEAR_COPIES else 0
 
 
 def _evenly(indices: IntArray, most: int) -> IntArray:

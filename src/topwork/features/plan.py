@@ -49,6 +49,10 @@ class Plan:
         """How many images its first shard has, which is as many as all but the last have."""
         return int(self.table.metadata.row_group(0).num_rows)
 
+    def shards(self, part: tuple[int, int] = (0, 1)) -> Iterator[Shard]:
+        """The shards of the part `(k, n)`, one by one: those whose number leaves k when it is divided by n."""
+        return map(self.shard, range(part[0], len(self), part[1]))
+
     def shard(self, number: int) -> Shard:
         """The images of one shard."""
         rows = self.table.read_row_group(number).to_pydict()

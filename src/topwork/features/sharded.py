@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -173,7 +174,7 @@ class ShardedWork:
     def is_finished(self, part: tuple[int, int] = (0, 1)) -> bool:
         """Whether all objects of a part are there."""
         done = self.done()
-        return all(self.key(self.plan.shard(number)) in done for number in range(part[0], len(self.plan), part[1]))
+        return all(self.key(shard) in done for shard in self.plan.shards(part))
 
     def each(
         self, read: Callable[[str], Result], part: tuple[int, int] = (0, 1)
@@ -194,10 +195,9 @@ class ShardedWork:
                     f"{printable(self.store.address)!r}: {key!r} is damaged. Delete it, and make it again."
                 ) from error
 
-        numbers = range(part[0], len(self.plan), part[1])
+        waiting = self.plan.shards(part)
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            for start in range(0, len(numbers), AT_ONCE):
-                shards = [self.plan.shard(number) for number in numbers[start : start + AT_ONCE]]
+            while shards := list(islice(waiting, AT_ONCE)):
                 yield from zip(shards, pool.map(read_one, shards), strict=True)
 
 
@@ -259,12 +259,10 @@ def make_shards(
         StorageError: the store can't be written.
     """
     reporter = reporter or Reporter()
-    plan, done = work.plan, work.done()
+    done = work.done()
     engine: Engine | None = None
-    numbers = range(part[0], len(plan), part[1])
-    with reporter.task("Computing shards", len(numbers), "shards") as task:
-        for number in numbers:
-            shard = plan.shard(number)
+    with reporter.task("Computing shards", len(range(part[0], len(work.plan), part[1])), "shards") as task:
+        for shard in work.plan.shards(part):
             key = work.key(shard)
             if key not in done:
                 engine = engine or feature_engine(work.product.backbone, device)

@@ -62,11 +62,10 @@ class AnswerParts:
 
 def write_manifest(work: ShardedWork, progress: Progress) -> None:
     """Say which parts belong together, once all are there: what lies beside them is of other lists of images."""
-    shards = [work.plan.shard(number) for number in range(len(work.plan))]
     manifest = {
         "images": work.plan.address,
         "n_images": progress.n_images,
-        "parts": [{"part": work.key(shard), "n_images": len(shard.keys)} for shard in shards],
+        "parts": [{"part": work.key(shard), "n_images": len(shard.keys)} for shard in work.plan.shards()],
         "unreadable": [{"image": image.name, "reason": image.reason} for image in progress.bad],
     }
     work.store.put(MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())

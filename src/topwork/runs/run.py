@@ -14,8 +14,7 @@ import numpy as np
 
 from topwork.backbones.backbone import Backbone
 from topwork.backbones.cards import AUTO
-from topwork.checks.check import MOST_FOR_NEAR_COPIES, DataCheck, check_dataset
-from topwork.checks.copies import THUMBNAIL_SIDE
+from topwork.checks.check import DataCheck, check_dataset, thumbnails_for
 from topwork.classifier.classifier import ImageClassifier
 from topwork.classifier.fine_tuning import fine_tune as tuned
 from topwork.classifier.fitting import CrossTest, cross_test
@@ -135,7 +134,7 @@ def train(
         dataset,
         backbone,
         split_of,
-        thumbnails=THUMBNAIL_SIDE if check and len(dataset) <= MOST_FOR_NEAR_COPIES else 0,
+        thumbnails=thumbnails_for(len(dataset)) if check else 0,
         on_bad_image=on_bad_image,
         device=device,
         reporter=reporter,
